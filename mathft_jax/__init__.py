@@ -1,0 +1,1 @@
+"""MathFT-JAX: fine-tunes language models to solve math problems."""

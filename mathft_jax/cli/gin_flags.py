@@ -1,0 +1,225 @@
+"""The flags of the gin binaries, which are T5X's, and what they configure.
+
+A binary is a function whose parameters gin binds. `cli/train.py` says
+
+    def main(argv: list[str]) -> int:
+      return gin_flags.run("mathft train", argv, loop.train, usage=__doc__)
+
+and `mathft train --gin_file=runs/train.gin --gin.TRAIN_STEPS=200` then parses
+the gin file, binds the macro, checks every name, and calls
+`gin.get_configurable(loop.train)()`. Neither `loop.train` nor anything else in
+the library knows of gin. `parse` is the same without the call, for tests.
+"""
+
+import importlib
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gin
+from absl import flags as absl_flags
+from absl import logging
+
+from mathft_jax.cli import errors, gin_bindings, gin_checks
+
+_EntryPoint = Callable[..., Any]
+_PREFIX = "--gin."
+OPERATIVE_CONFIG = "operative_config.gin"
+
+_HELP = """\
+{usage}
+
+Usage: {program} --gin_file=FILE [--gin.NAME=VALUE ...]
+
+  --gin_file=FILE      a gin file, by its path or by its name in a search path,
+                       such as recipes/arith_cpu.gin; may be given repeatedly,
+                       and later files win
+  --gin_search_paths=FOLDER,...
+                       where gin files are looked for after the current folder
+                       and before the package's own
+  --gin.NAME=VALUE     sets a macro, such as TRAIN_STEPS, or a parameter, such
+                       as loop.train.seed; a string needs quotes of its own:
+                       --gin.MODEL_DIR='"runs/first"'
+  -v=LEVEL             -1: warnings, 0: information, 1: debugging, tracebacks
+  --help               prints this
+"""
+
+
+class Flags(NamedTuple):
+  """The flags of one command line; `bindings` are the `NAME=VALUE`s."""
+
+  gin_files: Sequence[str]
+  search_paths: Sequence[str] = ()
+  bindings: Sequence[str] = ()
+
+
+def run(
+  program: str,
+  argv: Sequence[str],
+  entry_point: _EntryPoint,
+  *,
+  also: Sequence[_EntryPoint] = (),
+  usage: str = "",
+) -> int:
+  """Configures the entry point from the flags, calls it, returns exit code.
+
+  `argv` is without the program's name. `also` are further functions that the
+  entry point gets by `gin.get_configurable`; bindings for any other function
+  have to be reachable from these through references. Errors of the user (see
+  `errors.exit_code`) become one line on stderr.
+  """
+
+  def command() -> int | None:
+    flags = read_flags(program, argv, usage)
+    if flags is None:
+      return 0
+    if not flags.gin_files:
+      present = ", ".join(
+        path.relative_to(gin_dir()).as_posix()
+        for path in sorted(gin_dir().glob("recipes/*.gin"))
+      )
+      raise errors.ConfigError(
+        f"give at least one --gin_file, for example one of: {present}"
+      )
+    # Libraries read absl's own flags, which fails before somebody parsed them.
+    if not absl_flags.FLAGS.is_parsed():
+      absl_flags.FLAGS.mark_as_parsed()
+    configured, *_ = parse(flags, entry_point, *also)
+    return configured()
+
+  return errors.exit_code(program, command)
+
+
+def read_flags(
+  program: str, argv: Sequence[str], usage: str = ""
+) -> Flags | None:
+  """Reads the command line; for --help prints the help and returns None.
+
+  Raises ConfigError for an unknown flag, naming the nearest, and for anything
+  that is no flag.
+  """
+  values = absl_flags.FlagValues()
+  gin_file = absl_flags.DEFINE_multi_string(
+    "gin_file", [], "", flag_values=values
+  )
+  folders = absl_flags.DEFINE_list(
+    "gin_search_paths", [], "", flag_values=values
+  )
+  verbosity = absl_flags.DEFINE_integer("v", -1, "", flag_values=values)
+  wants_help = absl_flags.DEFINE_boolean(
+    "help", False, "", short_name="h", flag_values=values
+  )
+  bindings = [arg for arg in argv if arg.startswith(_PREFIX)]
+  for arg in bindings:
+    if "=" not in arg:
+      raise errors.ConfigError(f"{arg}: write it as {arg}=VALUE")
+  try:
+    _, *rest = values([program, *(a for a in argv if a not in bindings)])
+  except absl_flags.Error as error:
+    raise errors.ConfigError(f"{error} (see --help)") from None
+  if wants_help.value:
+    print(_HELP.format(usage=usage.strip(), program=program))
+    return None
+  if rest:
+    raise errors.ConfigError(
+      f"{rest[0]!r} is no flag; a gin file is given as --gin_file={rest[0]}"
+    )
+  logging.set_verbosity(verbosity.value)
+  return Flags(
+    gin_files=gin_file.value,
+    search_paths=folders.value,
+    bindings=[arg.removeprefix(_PREFIX) for arg in bindings],
+  )
+
+
+def parse(flags: Flags, *entry_points: _EntryPoint) -> list[_EntryPoint]:
+  """Gives gin the files and flags; returns the configured entry points.
+
+  Forgets what gin was given before, and locks gin's configuration. Raises
+  ConfigError with file and line where `gin_bindings.read` or
+  `gin_checks.check` finds something wrong.
+  """
+  entry_points = tuple(_importable(f) for f in entry_points)
+  reading = gin_bindings.read(
+    flags.gin_files,
+    flags.bindings,
+    search_paths(flags.search_paths),
+    entry_points,
+  )
+  gin_checks.check(reading.bindings, entry_points)
+  gin.clear_config()
+  for name, text in reading.texts:
+    gin.parse_config(gin_bindings.NamedText(text, name))
+  for function in entry_points:
+    _register(function, function.__module__)
+  for target, module in reading.modules.items():
+    _register(target, module)
+  for binding in flags.bindings:
+    gin.parse_config([binding])
+  gin.finalize()
+  return [gin.get_configurable(function) for function in entry_points]
+
+
+def search_paths(extra: Sequence[str] = ()) -> list[pathlib.Path]:
+  """Returns where gin files are looked for: here, `extra`, the package."""
+  return [
+    pathlib.Path(""),
+    *(pathlib.Path(path).expanduser() for path in extra),
+    gin_dir(),
+  ]
+
+
+def gin_dir() -> pathlib.Path:
+  """Returns the folder of this project's gin files.
+
+  It is inside the package where that was installed from a wheel, and beside it
+  in a checkout. Raises FileNotFoundError with both where neither exists.
+  """
+  package = pathlib.Path(__file__).resolve().parents[1]
+  places = [package / "gin", package.parent / "gin"]
+  for place in places:
+    if place.is_dir():
+      return place
+  raise FileNotFoundError(
+    f"no gin files in {places[0]} or {places[1]}; install mathft-jax again"
+  )
+
+
+def operative_config() -> str:
+  """Returns, as a gin file, each parameter that configured calls had so far.
+
+  At the start of an entry point that holds all that gin has built for it.
+  """
+  return gin.operative_config_str()
+
+
+def write_operative_config(directory: str | os.PathLike[str]) -> None:
+  """Writes `operative_config()` into the directory, at once or not at all."""
+  path = pathlib.Path(directory) / OPERATIVE_CONFIG
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  partial.write_text(operative_config(), encoding="utf-8")
+  partial.replace(path)
+
+
+def _register(target: _EntryPoint, module: str) -> None:
+  try:
+    gin.get_configurable(target)
+  except ValueError:  # gin knows it not yet: no file names it.
+    gin.external_configurable(target, module=module)
+
+
+def _importable(function: _EntryPoint) -> _EntryPoint:
+  """Returns the function as gin files import it.
+
+  Under `python -m mathft_jax.cli.train` its module is run as `__main__`, so
+  that the gin files' `mathft_jax.cli.train` would be another one.
+  """
+  if function.__module__ != "__main__":
+    return function
+  spec = sys.modules["__main__"].__spec__
+  if spec is None:
+    return function
+  return getattr(importlib.import_module(spec.name), function.__name__)

@@ -1,0 +1,1 @@
+"""SeqIO features, preprocessors and converters: text to batches."""

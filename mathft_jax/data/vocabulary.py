@@ -1,0 +1,112 @@
+"""SentencePiece vocabularies: how they are trained, shipped and found."""
+
+import collections.abc
+import functools
+import io
+import pathlib
+
+import seqio
+import sentencepiece
+
+_SHIPPED = pathlib.Path(__file__).parent / "vocabularies"
+
+# Longer texts than this many bytes would be left out of training silently.
+_MAX_TEXT_BYTES = 1 << 20
+
+
+def train_vocabulary(
+  texts: collections.abc.Iterable[str],
+  user_defined_symbols: collections.abc.Sequence[str],
+  vocab_size: int,
+) -> bytes:
+  """Returns a SentencePiece BPE model of at most `vocab_size` pieces.
+
+  Padding is 0, end of sequence 1, unknown 2. Every digit is a piece of its own
+  unless a user-defined symbol holds it. Text comes back byte for byte, except
+  that U+2581, which SentencePiece writes for a blank, comes back as a blank.
+
+  The same texts in the same order give the same bytes on any machine: BPE
+  counts in whole numbers, and neither a path nor a time is stored.
+
+  Raises ValueError if a text is too long to be taken in, or if there is none.
+  """
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.Train(
+      sentence_iterator=_checked(texts),
+      model_writer=model,
+      model_type="bpe",
+      vocab_size=vocab_size,
+      hard_vocab_limit=False,
+      user_defined_symbols=list(user_defined_symbols),
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      byte_fallback=True,
+      # Rare characters are left to the byte pieces.
+      character_coverage=0.9999,
+      normalization_rule_name="identity",
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      split_digits=True,
+      allow_whitespace_only_pieces=True,
+      max_sentence_length=_MAX_TEXT_BYTES,
+      num_threads=1,
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    raise ValueError(
+      f"no vocabulary of {vocab_size} pieces could be trained: {error}; it"
+      " needs some text and room for 3 control, 256 byte and"
+      f" {len(user_defined_symbols)} user-defined pieces and the alphabet"
+    ) from error
+  return model.getvalue()
+
+
+@functools.lru_cache
+def load_vocabulary(name_or_path: str) -> seqio.SentencePieceVocabulary:
+  """Returns a shipped vocabulary by name, or one from a `.model` file.
+
+  Raises FileNotFoundError that lists the shipped names if it is neither.
+  """
+  shipped = _SHIPPED / f"{name_or_path}.model"
+  path = shipped if shipped.is_file() else pathlib.Path(name_or_path)
+  if not path.is_file():
+    names = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.model")))
+    raise FileNotFoundError(
+      f"vocabulary {str(name_or_path)!r} is neither a shipped one ({names})"
+      " nor a SentencePiece model file; give one of these names or the path"
+      " of a .model file"
+    )
+  vocabulary = seqio.SentencePieceVocabulary(str(path))
+  _check(vocabulary, path)
+  return vocabulary
+
+
+def _checked(
+  texts: collections.abc.Iterable[str],
+) -> collections.abc.Iterator[str]:
+  for number, text in enumerate(texts, start=1):
+    size = len(text.encode())
+    if size > _MAX_TEXT_BYTES:
+      raise ValueError(
+        f"text {number} of the vocabulary's training texts has {size} bytes,"
+        f" more than {_MAX_TEXT_BYTES}; cut it into pieces"
+      )
+    yield text
+
+
+def _check(
+  vocabulary: seqio.SentencePieceVocabulary, path: pathlib.Path
+) -> None:
+  try:
+    tokenizer = vocabulary.tokenizer
+  except Exception as error:  # SentencePiece and protobuf raise their own.
+    raise ValueError(f"{path} is not a SentencePiece model: {error}") from error
+  if tokenizer.pad_id() != 0 or tokenizer.eos_id() < 0:
+    raise ValueError(
+      f"vocabulary {path} has padding id {tokenizer.pad_id()} and"
+      f" end-of-sequence id {tokenizer.eos_id()}; padding must be 0 and an end"
+      " of sequence must exist: train it with pad_id=0, eos_id=1"
+    )

@@ -1,0 +1,165 @@
+"""The trees that answers are read into: plain, immutable, hashable values."""
+
+import dataclasses
+from collections.abc import Iterator
+from fractions import Fraction
+
+
+class BoundExceeded(ValueError):
+  """An answer, or a number computed from it, is larger than we look at."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Number:
+  """A rational number; "0.5" is one half."""
+
+  value: Fraction
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Constant:
+  """One of "pi", "e", "i" or "infinity"."""
+
+  name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Symbol:
+  """A variable or the name of a thing: "x", "x_1", "alpha", "B"."""
+
+  name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Based:
+  """An integer that names its base: 1011_2; `digits` may begin with "-"."""
+
+  digits: str
+  base: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+  """An operation on numbers: "add", "multiply", "power", "sin", ..."""
+
+  name: str
+  args: "tuple[Tree, ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Words:
+  """Words in lower case, without blanks and marks: "circle", "june20"."""
+
+  text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+  """A tuple, point or interval: order and brackets matter."""
+
+  opening: str
+  closing: str
+  items: "tuple[Tree, ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collection:
+  """A set, or a list of several answers: order does not matter."""
+
+  items: "tuple[Tree, ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Union:
+  """A union of sets and intervals."""
+
+  items: "tuple[Tree, ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Matrix:
+  rows: "tuple[tuple[Tree, ...], ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ratio:
+  """a : b, also a time of day."""
+
+  items: "tuple[Tree, ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Relation:
+  """A chain such as 1 < x <= 2: one sign between each two sides.
+
+  Signs: "=", "~" (about), "<", "<=", ">", ">=", "!=", "in".
+  """
+
+  sides: "tuple[Tree, ...]"
+  signs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unread:
+  """Text that is no mathematics we know, or that exceeds a bound."""
+
+  text: str
+  exceeds_bound: bool
+
+
+Expression = Number | Constant | Symbol | Based | Call
+Tree = (
+  Expression
+  | Words
+  | Group
+  | Collection
+  | Union
+  | Matrix
+  | Ratio
+  | Relation
+  | Unread
+)
+
+INFINITY = Constant("infinity")
+REALS = Group("(", ")", (Call("multiply", (Number(Fraction(-1)), INFINITY)), INFINITY))
+NOTHING = Collection(())
+
+
+def is_expression(tree: Tree) -> bool:
+  """Whether the tree stands for one number, perhaps with variables."""
+  return isinstance(tree, Number | Constant | Symbol | Based | Call)
+
+
+def number(value: int | Fraction) -> Number:
+  return Number(Fraction(value))
+
+
+def add(*args: Tree) -> Tree:
+  return args[0] if len(args) == 1 else Call("add", args)
+
+
+def multiply(*args: Tree) -> Tree:
+  return args[0] if len(args) == 1 else Call("multiply", args)
+
+
+def negate(tree: Tree) -> Tree:
+  if isinstance(tree, Number):
+    return Number(-tree.value)
+  if isinstance(tree, Based) and not tree.digits.startswith("-"):
+    return Based("-" + tree.digits, tree.base)
+  return Call("multiply", (number(-1), tree))
+
+
+def invert(tree: Tree) -> Tree:
+  return Call("power", (tree, number(-1)))
+
+
+def leaves(tree: Tree) -> Iterator[Tree]:
+  """Yields the numbers, constants and symbols of an expression."""
+  stack = [tree]
+  while stack:
+    node = stack.pop()
+    if isinstance(node, Call):
+      stack.extend(node.args)
+    else:
+      yield node

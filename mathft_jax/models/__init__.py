@@ -1,0 +1,1 @@
+"""One transformer, and the two roles it plays."""

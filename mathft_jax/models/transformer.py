@@ -1,0 +1,304 @@
+"""The decoder-only transformer of every open family, as one linen module."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.linen import partitioning as nn_partitioning
+from jaxtyping import Array, Float, Int
+
+from mathft_jax.decoding import prefix_cache
+from mathft_jax.models import attention
+
+# Keys and values of all layers, as a forward pass leaves them.
+KeysValues = tuple[Float[Array, "L B K T Dh"], Float[Array, "L B K T Dh"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+  """The shape of a model, and where the open families differ.
+
+  `windows` is the sliding window of each layer in turn, repeated over the
+  layers; None attends to everything (Gemma 2: `(4096, None)`). Windowed layers
+  take `local_rope_theta` where it is given (Gemma 3). `norm_offset` is 1 for
+  norms stored as w - 1 (Gemma). `query_scale` defaults to `head_dim ** -0.5`.
+  """
+
+  vocab_size: int
+  num_layers: int
+  model_dim: int
+  mlp_dim: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  activation: Callable[[Array], Array] = jax.nn.silu
+  rope_theta: float = 10_000.0
+  rope_scaling: attention.RopeScaling | None = None
+  local_rope_theta: float | None = None
+  windows: tuple[int | None, ...] = (None,)
+  norm_epsilon: float = 1e-6
+  norm_offset: float = 0.0
+  use_post_norms: bool = False
+  use_qkv_bias: bool = False
+  use_qk_norm: bool = False
+  tie_embeddings: bool = True
+  scale_embeddings: bool = False
+  query_scale: float | None = None
+  attention_softcap: float | None = None
+  logit_softcap: float | None = None
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(
+        f"{self.num_heads} query heads do not share {self.num_kv_heads}"
+        " key/value heads evenly; make num_heads a multiple of num_kv_heads"
+      )
+    if self.head_dim % 2:
+      raise ValueError(
+        f"head_dim is {self.head_dim}; rotary positions need an even one"
+      )
+
+  def layer_windows(self) -> np.ndarray:
+    """The window of each layer, [L]."""
+    full = attention.FULL_ATTENTION
+    cycle = [full if w is None else w for w in self.windows]
+    return np.array(
+      [cycle[i % len(cycle)] for i in range(self.num_layers)], np.int32
+    )
+
+  def layer_frequencies(self) -> np.ndarray:
+    """The rotary frequencies of each layer, [L, Dh / 2]."""
+    full = attention.rotary_frequencies(
+      self.head_dim, self.rope_theta, self.rope_scaling
+    )
+    theta = self.local_rope_theta
+    local = (
+      full
+      if theta is None
+      else attention.rotary_frequencies(self.head_dim, theta)
+    )
+    is_full = self.layer_windows() == attention.FULL_ATTENTION
+    return np.where(is_full[:, None], full, local).astype(np.float32)
+
+
+class Transformer(nn.Module):
+  """Tokens to logits."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"] | None = None,
+    segment_ids: Int[Array, "B T"] | None = None,
+    cache: prefix_cache.PrefixCache | None = None,
+    logit_positions: Int[Array, " B"] | None = None,
+  ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache]:
+    """Logits [B, T, V] in float32, and the keys and values of all layers.
+
+    With `segment_ids`, rows hold several examples that do not see each other,
+    and `positions` start anew in each. With `cache`, T is 1: each row's next
+    token, whose keys and values are added to the cache that is returned.
+    `logit_positions` asks for the logits of one position a row, [B, 1, V].
+    """
+    config = self.config
+    if positions is None:
+      positions = (
+        jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+        if cache is None
+        else cache.positions()[:, None]
+      )
+    embedding = nn_partitioning.param_with_axes(
+      "embedding",
+      nn.initializers.normal(config.model_dim**-0.5),
+      (config.vocab_size, config.model_dim),
+      config.param_dtype,
+      axes=("vocab", "embed"),
+    )
+    x = jnp.take(embedding, tokens, axis=0).astype(config.dtype)
+    if config.scale_embeddings:
+      x = x * jnp.asarray(math.sqrt(config.model_dim), config.dtype)
+
+    layers = nn_partitioning.scan_with_axes(
+      _Layer,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=(0, 0, 0, nn.broadcast, nn.broadcast),
+      length=config.num_layers,
+      axis_name="layers",
+    )(config, name="layers")
+    (x, cache), keys_values = layers(
+      (x, cache),
+      jnp.arange(config.num_layers),
+      jnp.asarray(config.layer_windows()),
+      jnp.asarray(config.layer_frequencies()),
+      positions,
+      segment_ids,
+    )
+
+    x = RMSNorm(config, name="final_norm")(x)
+    if logit_positions is not None:
+      x = jnp.take_along_axis(x, logit_positions[:, None, None], axis=1)
+    if config.tie_embeddings:
+      head = embedding.T
+    else:
+      head = nn_partitioning.param_with_axes(
+        "head",
+        nn.initializers.normal(config.model_dim**-0.5),
+        (config.model_dim, config.vocab_size),
+        config.param_dtype,
+        axes=("embed", "vocab"),
+      )
+    logits = jnp.matmul(
+      x, head.astype(config.dtype), preferred_element_type=jnp.float32
+    )
+    if config.logit_softcap is not None:
+      logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+    if cache is not None:
+      return logits, cache.replace(num_generated=cache.num_generated + 1)
+    return logits, keys_values
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) * (w + offset), computed in float32."""
+
+  config: TransformerConfig
+  axis: str = "embed"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = nn_partitioning.param_with_axes(
+      "scale",
+      nn.initializers.constant(1.0 - self.config.norm_offset),
+      (x.shape[-1],),
+      self.config.param_dtype,
+      axes=(self.axis,),
+    )
+    wide = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
+    factor = scale.astype(jnp.float32) + self.config.norm_offset
+    shape = (1,) * (x.ndim - 1) + factor.shape
+    return (wide * factor.reshape(shape)).astype(x.dtype)
+
+
+class _Layer(nn.Module):
+  """Attention, then a gated MLP, each added to the stream."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, carry, layer, window, frequencies, positions, segment_ids):
+    x, cache = carry
+    config = self.config
+    normed = RMSNorm(config, name="attention_norm")(x)
+    mixed, cache, keys_values = _Attention(config, name="attention")(
+      normed, cache, layer, window, frequencies, positions, segment_ids
+    )
+    if config.use_post_norms:
+      mixed = RMSNorm(config, name="attention_post_norm")(mixed)
+    x = x + mixed
+    normed = RMSNorm(config, name="mlp_norm")(x)
+    mixed = _GatedMLP(config, name="mlp")(normed)
+    if config.use_post_norms:
+      mixed = RMSNorm(config, name="mlp_post_norm")(mixed)
+    return (x + mixed, cache), keys_values
+
+
+class _Attention(nn.Module):
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self, x, cache, layer, window, frequencies, positions, segment_ids
+  ):
+    config = self.config
+    queries = self._project(x, "query", config.num_heads, "heads")
+    keys = self._project(x, "key", config.num_kv_heads, "kv_heads")
+    values = self._project(x, "value", config.num_kv_heads, "kv_heads")
+    if config.use_qk_norm:
+      queries = RMSNorm(config, axis="head_dim", name="query_norm")(queries)
+      keys = RMSNorm(config, axis="head_dim", name="key_norm")(keys)
+    queries = attention.rotate(queries, positions, frequencies)
+    keys = attention.rotate(keys, positions, frequencies)
+    scale = config.query_scale or config.head_dim**-0.5
+    softcap = config.attention_softcap
+    keys_values = None
+    if cache is None:
+      mask = attention.attention_mask(positions, segment_ids, window)
+      mixed = attention.attend(
+        queries, keys, values, mask, scale=scale, softcap=softcap
+      )
+      keys_values = keys, values
+    else:
+      step = cache.num_generated
+      write = prefix_cache.write_step
+      cache = cache.replace(
+        suffix_keys=write(cache.suffix_keys, layer, step, keys),
+        suffix_values=write(cache.suffix_values, layer, step, values),
+      )
+      mixed = attention.attend_with_cache(
+        queries, cache, layer, window, scale=scale, softcap=softcap
+      )
+    mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)  # [B, T, H * Dh]
+    output = _kernel(
+      config,
+      "output",
+      (config.num_heads * config.head_dim, config.model_dim),
+      ("heads", "embed"),
+    )
+    return mixed @ output, cache, keys_values
+
+  def _project(self, x, name: str, num_heads: int, axis: str) -> Array:
+    """x projected to heads, [B, heads, T, Dh]."""
+    config = self.config
+    width = num_heads * config.head_dim
+    y = x @ _kernel(config, name, (config.model_dim, width), ("embed", axis))
+    if config.use_qkv_bias:
+      bias = nn_partitioning.param_with_axes(
+        f"{name}_bias",
+        nn.initializers.zeros_init(),
+        (width,),
+        config.param_dtype,
+        axes=(axis,),
+      )
+      y = y + bias.astype(config.dtype)[None, None]
+    return y.reshape(*x.shape[:2], num_heads, config.head_dim).swapaxes(1, 2)
+
+
+class _GatedMLP(nn.Module):
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x):
+    config = self.config
+    shape, axes = (config.model_dim, config.mlp_dim), ("embed", "mlp")
+    gate = x @ _kernel(config, "gate", shape, axes)
+    up = x @ _kernel(config, "up", shape, axes)
+    down = _kernel(config, "down", shape[::-1], axes[::-1])
+    return (config.activation(gate) * up) @ down
+
+
+def _kernel(
+  config: TransformerConfig,
+  name: str,
+  shape: tuple[int, int],
+  axes: tuple[str, str],
+) -> Array:
+  """A matrix parameter of the module being called, in the compute dtype."""
+  kernel = nn_partitioning.param_with_axes(
+    name,
+    nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
+    shape,
+    config.param_dtype,
+    axes=axes,
+  )
+  return kernel.astype(config.dtype)

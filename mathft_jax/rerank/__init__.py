@@ -1,0 +1,1 @@
+"""From graded, scored candidates to one answer a problem."""

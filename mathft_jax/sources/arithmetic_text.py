@@ -1,0 +1,192 @@
+"""Generic arithmetic text, on which the demo's base model is pre-trained.
+
+What a large model brings from its pre-training (numbers, facts, whether a
+statement is true), in the small. None of it is a problem of
+`sources.arithmetic`, and none speaks in the evaluator's words: the truth of a
+statement is told by "true" and "false".
+"""
+
+import random
+from collections.abc import Callable, Iterator
+
+from mathft_jax.sources import arithmetic
+
+_LIMIT = arithmetic.LIMIT
+
+
+def documents(seed: int, num_documents: int | None = None) -> Iterator[str]:
+  """Short documents of a few lines each, endless unless `num_documents`."""
+  rng = random.Random(f"arithmetic text/{seed}")
+  kinds = list(_KINDS)
+  shares = list(_KINDS.values())
+  count = 0
+  while num_documents is None or count < num_documents:
+    (kind,) = rng.choices(kinds, shares)
+    yield kind(rng)
+    count += 1
+
+
+def _fact(rng: random.Random) -> tuple[str, int]:
+  """(the left side of a statement, its value)."""
+  operator = rng.choice("++--***")
+  while True:
+    if operator == "*":
+      a, b = rng.randrange(1, 50), rng.randrange(1, 50)
+      value = a * b
+    else:
+      a, b = rng.randrange(1, _LIMIT), rng.randrange(0, _LIMIT)
+      value = a + b if operator == "+" else a - b
+    if 0 <= value < _LIMIT:
+      return f"{a} {operator} {b}", value
+
+
+def _near(rng: random.Random, value: int) -> int:
+  """A wrong value such as a slip would give."""
+  while True:
+    slip = rng.choice((1, 1, 2, 3, 5, 10, rng.randrange(1, 60)))
+    wrong = value + rng.choice((-1, 1)) * slip
+    if 0 <= wrong < _LIMIT:
+      return wrong
+
+
+def _judged(rng: random.Random, left: str, value: int) -> tuple[str, bool]:
+  """(a statement, whether it is true); half of them are."""
+  is_true = rng.random() < 0.5
+  shown = value if is_true else _near(rng, value)
+  return f"{left} = {shown}", is_true
+
+
+def _word(is_true: bool) -> str:
+  return "true" if is_true else "false"
+
+
+def _facts(rng: random.Random) -> str:
+  facts = [_fact(rng) for _ in range(rng.randrange(3, 9))]
+  return "\n".join(f"{left} = {value}" for left, value in facts)
+
+
+def _judged_facts(rng: random.Random) -> str:
+  lines = []
+  for _ in range(rng.randrange(3, 9)):
+    statement, is_true = _judged(rng, *_fact(rng))
+    lines.append(f"{statement} {_word(is_true)}")
+  return "\n".join(lines)
+
+
+def _comparisons(rng: random.Random) -> str:
+  lines = []
+  for _ in range(rng.randrange(3, 7)):
+    a, b = rng.randrange(_LIMIT), rng.randrange(_LIMIT)
+    sign = "<" if a < b else ">" if a > b else "="
+    lines.append(f"{a} {sign} {b}")
+  return "\n".join(lines)
+
+
+def _divisions(rng: random.Random) -> str:
+  lines = []
+  for _ in range(rng.randrange(2, 6)):
+    number, divisor = rng.randrange(1, _LIMIT), rng.randrange(2, 20)
+    quotient, rest = divmod(number, divisor)
+    lines.append(f"{number} = {divisor} * {quotient} + {rest}")
+  return "\n".join(lines)
+
+
+def _inverses(rng: random.Random) -> str:
+  """Facts with a hole: what was multiplied, added or subtracted."""
+  lines = []
+  for _ in range(rng.randrange(2, 6)):
+    a, b = rng.randrange(1, 30), rng.randrange(1, 30)
+    if a * b < _LIMIT and rng.random() < 0.6:
+      lines.append(f"{a} * y = {a * b}, y = {b}")
+    else:
+      lines.append(f"y + {a} = {a + b}, y = {b}")
+  return "\n".join(lines)
+
+
+def _walk(rng: random.Random, num_steps: int) -> list[tuple[str, int]]:
+  """Facts each of which starts from the value of the one before."""
+  while True:
+    steps = []
+    value = rng.randrange(1, 50)
+    for _ in range(num_steps):
+      operator = rng.choice("++--*")
+      operand = rng.randrange(2, 10 if operator == "*" else 60)
+      left = f"{value} {operator} {operand}"
+      value = {
+        "+": value + operand,
+        "-": value - operand,
+        "*": value * operand,
+      }[operator]
+      steps.append((left, value))
+    if all(0 <= value < _LIMIT for _, value in steps):
+      return steps
+
+
+def _worked_chain(rng: random.Random) -> str:
+  steps = _walk(rng, rng.randrange(2, 6))
+  separator = rng.choice(("\n", ", ", "\nthen "))
+  return separator.join(f"{left} = {value}" for left, value in steps)
+
+
+def _passage(rng: random.Random) -> list[tuple[str, int]]:
+  """Facts that may or may not hang together."""
+  num_steps = rng.randrange(2, 7)
+  if rng.random() < 0.5:
+    return _walk(rng, num_steps)
+  return [_fact(rng) for _ in range(num_steps)]
+
+
+def _judged_passage(rng: random.Random) -> str:
+  """Several statements, at most one of them wrong, then one truth value."""
+  facts = _passage(rng)
+  wrong = rng.randrange(len(facts)) if rng.random() < 0.5 else None
+  lines = []
+  for i, (left, value) in enumerate(facts):
+    shown = _near(rng, value) if i == wrong else value
+    lines.append(f"{left} = {shown}")
+  return "\n".join(lines) + f"\nall {_word(wrong is None)}"
+
+
+def _judged_steps(rng: random.Random) -> str:
+  """Statements with a truth value each, then whether all were true."""
+  lines = []
+  truths = []
+  for left, value in _passage(rng):
+    is_true = rng.random() < 0.8
+    truths.append(is_true)
+    shown = value if is_true else _near(rng, value)
+    lines.append(f"{left} = {shown} {_word(is_true)}")
+  return "\n".join(lines) + f"\nall {_word(all(truths))}"
+
+
+def _judged_value(rng: random.Random) -> str:
+  """A claimed value of y put into an equation, then its truth value."""
+  while True:
+    a, y, b = rng.randrange(2, 10), rng.randrange(1, 20), rng.randrange(1, 60)
+    total = a * y + b
+    if total < _LIMIT:
+      break
+  is_true = rng.random() < 0.5
+  claimed = y if is_true else _near(rng, y)
+  worked = f"{a} * {claimed} = {a * claimed}\n{a * claimed} + {b} = "
+  shown = a * claimed + b
+  if a * claimed + b >= _LIMIT:
+    worked, shown = "", total
+  lines = [f"{a} * y + {b} = {total}, y = {claimed}"]
+  if worked and rng.random() < 0.5:
+    lines.append(f"{worked}{shown}")
+  return "\n".join(lines) + f"\n{_word(is_true)}"
+
+
+# How often each kind of document appears.
+_KINDS: dict[Callable[[random.Random], str], float] = {
+  _facts: 3,
+  _comparisons: 0.5,
+  _divisions: 1,
+  _inverses: 1.5,
+  _worked_chain: 1.5,
+  _judged_facts: 3,
+  _judged_passage: 3,
+  _judged_steps: 2.5,
+  _judged_value: 1.5,
+}

@@ -1,0 +1,51 @@
+"""GSM8K (Cobbe et al., 2021): grade-school word problems."""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+
+from mathft_jax.records import Problem, SolvedProblem
+from mathft_jax.sources import json_lines, splits
+
+SOURCE = "gsm8k"
+
+# Notes for a calculator, "<<48/2=24>>", which no reader of a solution sees.
+_CALCULATION = re.compile(r"<<[^<>]*>>")
+_ANSWER_MARK = "####"
+
+
+def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
+  """Yields the rows of train.jsonl and test.jsonl (.gz or not).
+
+  Ids are "gsm8k/test/0" with the line counted from 0. The calculator's notes
+  are taken out of the solutions. Validation is drawn from train by hash.
+
+  Raises FileNotFoundError, and ValueError with file and line for a bad row.
+  """
+  for stem in ("train", "test"):
+    path = json_lines.find(directory, stem)
+    if path is None:
+      raise FileNotFoundError(
+        f"{pathlib.Path(directory) / stem}.jsonl (or .jsonl.gz) does not"
+        " exist; give the directory of GSM8K's files"
+      )
+    for index, (number, row) in enumerate(json_lines.read_rows(path)):
+      where = f"{path}:{number}"
+      text = json_lines.field(row, "answer", where)
+      solution, mark, answer = text.rpartition(_ANSWER_MARK)
+      if not mark:
+        raise ValueError(f"{where}: no {_ANSWER_MARK} before the final answer")
+      problem_id = f"gsm8k/{stem}/{index}"
+      yield SolvedProblem(
+        problem=Problem(
+          problem_id=problem_id,
+          text=json_lines.field(row, "question", where),
+          reference_answer=answer.strip(),
+        ),
+        solution=_CALCULATION.sub("", solution).strip(),
+        source=SOURCE,
+        split=(
+          "test" if stem == "test" else splits.train_or_validation(problem_id)
+        ),
+      )

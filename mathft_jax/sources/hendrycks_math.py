@@ -1,0 +1,141 @@
+"""The MATH data set with the split of Lightman et al. (2023)."""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mathft_jax.records import Problem, SolvedProblem
+from mathft_jax.sources import json_lines, splits
+
+SOURCE = "math"
+
+_Rows = Iterable[tuple[str, Mapping[str, Any]]]  # (where, row)
+
+_LAYOUTS = """\
+  math_train.jsonl, math_test.jsonl and lightman_split.jsonl, rows with
+    unique_id, problem, level, type, solution, and unique_id, split, answer;
+  train/<subject>/<number>.json and test/<subject>/<number>.json, as in the
+    release of MATH, and test.jsonl of PRM800K's math_splits, which tells the
+    500 test problems by unique_id;
+  train.jsonl and test.jsonl of PRM800K's math_splits, rows with unique_id,
+    problem, solution, answer, subject, level
+  (each .jsonl may be a .jsonl.gz)"""
+
+
+def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
+  """Yields MATH: 12,500 rows in 11,000 train, 1,000 validation, 500 test.
+
+  The directory may have one of the layouts that the error names. Problem ids
+  are the paths of the release ("train/algebra/0.json"). Test is MATH-500;
+  validation is drawn from the other 12,000 by the hash of the id.
+
+  Raises FileNotFoundError for another layout, ValueError for a bad row.
+  """
+  directory = pathlib.Path(directory)
+  if not directory.is_dir():
+    raise FileNotFoundError(f"{directory} is no directory; give MATH's")
+  files = {
+    stem: json_lines.find(directory, stem)
+    for stem in (
+      "math_train", "math_test", "lightman_split", "train", "test"
+    )
+  }  # fmt: skip
+  if files["math_train"] and files["math_test"] and files["lightman_split"]:
+    test_ids = _test_ids_of_split(files["lightman_split"])
+    raw = (*_file_rows(files["math_train"]), *_file_rows(files["math_test"]))
+    return _read(raw, test_ids)
+  if files["train"] and files["test"]:
+    test_ids = _ids(files["test"])
+    raw = (*_file_rows(files["train"]), *_file_rows(files["test"]))
+    return _read(raw, test_ids)
+  if (directory / "train").is_dir() and files["test"]:
+    return _read(_release_rows(directory), _ids(files["test"]))
+  raise FileNotFoundError(f"{directory} is not laid out as one of:\n{_LAYOUTS}")
+
+
+def last_box(solution: str) -> str | None:
+  """Returns what the last \\boxed or \\fbox holds, None if there is none.
+
+  MATH's own rows only: they are well formed. Model text is for
+  `grading.extract`.
+  """
+  boxes = list(re.finditer(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*", solution))
+  if not boxes:
+    return None
+  start = boxes[-1].end()
+  if start == len(solution):
+    return None
+  if solution[start] != "{":  # "\boxed 3" boxes one word.
+    return re.split(r"[\s$]", solution[start:], maxsplit=1)[0]
+  depth = 0
+  for position in range(start, len(solution)):
+    depth += {"{": 1, "}": -1}.get(solution[position], 0)
+    if depth == 0:
+      return solution[start + 1 : position]
+  return None
+
+
+def _read(raw: _Rows, test_ids: set[str]) -> Iterator[SolvedProblem]:
+  for where, row in raw:
+    problem_id = json_lines.field(row, "unique_id", where)
+    solution = json_lines.field(row, "solution", where)
+    answer = row.get("answer") or last_box(solution)
+    if answer is None:
+      raise ValueError(
+        f"{where}: the solution of {problem_id} holds no closed \\boxed{{}}"
+        " and the row has no 'answer'"
+      )
+    yield SolvedProblem(
+      problem=Problem(
+        problem_id=problem_id,
+        text=json_lines.field(row, "problem", where),
+        reference_answer=answer,
+        level=_level(row.get("level", "")),
+        type=row.get("type") or row.get("subject", ""),
+      ),
+      solution=solution,
+      source=SOURCE,
+      split=(
+        "test"
+        if problem_id in test_ids
+        else splits.train_or_validation(problem_id)
+      ),
+    )
+
+
+def _file_rows(path: pathlib.Path) -> _Rows:
+  for number, row in json_lines.read_rows(path):
+    yield f"{path}:{number}", row
+
+
+def _release_rows(directory: pathlib.Path) -> _Rows:
+  for path in sorted(directory.glob("t*/*/*.json")):
+    try:
+      row = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+      raise ValueError(f"{path}: not JSON in UTF-8: {error}") from error
+    unique_id = path.relative_to(directory).as_posix()
+    yield str(path), {**row, "unique_id": unique_id}
+
+
+def _test_ids_of_split(path: pathlib.Path) -> set[str]:
+  return {
+    json_lines.field(row, "unique_id", where)
+    for where, row in _file_rows(path)
+    if json_lines.field(row, "split", where) == "test"
+  }
+
+
+def _ids(path: pathlib.Path) -> set[str]:
+  return {
+    json_lines.field(row, "unique_id", where) for where, row in _file_rows(path)
+  }
+
+
+def _level(level: str | int) -> str:
+  """ "Level 3" and 3 are "3"; "Level ?", which two rows have, is ""."""
+  level = str(level).removeprefix("Level ")
+  return "" if level == "?" else level

@@ -1,0 +1,1 @@
+"""Step, state and loop of fine-tuning."""

@@ -1,0 +1,1 @@
+"""SeqIO tasks; importing a module here registers its tasks."""

@@ -1,0 +1,92 @@
+"""Clusters partition the candidates that have an answer."""
+
+import pytest
+
+from mathft_jax import records
+from mathft_jax.rerank import clusters
+
+
+def _same_length(first: str, second: str) -> bool:
+  return len(first) == len(second)
+
+
+def test_equivalent_answers_share_a_cluster_in_order_of_first_member():
+  assert clusters.cluster(["a", "bb", "c", None, "dd"], _same_length) == [
+    records.Cluster("a", (0, 2)),
+    records.Cluster("bb", (1, 4)),
+  ]
+
+
+def test_no_answer_makes_no_cluster():
+  assert clusters.cluster([None, None], _same_length) == []
+  assert clusters.cluster([], _same_length) == []
+
+
+def test_an_answer_is_compared_with_first_members_only():
+  # 1 ~ 2 and 2 ~ 3, but not 1 ~ 3: 3 joins no cluster through 2.
+  def is_near(first: str, second: str) -> bool:
+    return abs(int(first) - int(second)) <= 1
+
+  found = clusters.cluster(["1", "2", "3", "2"], is_near)
+  assert found == [records.Cluster("1", (0, 1, 3)), records.Cluster("3", (2,))]
+
+
+def test_the_same_text_is_in_one_cluster_even_if_nothing_is_equivalent():
+  def never(first: str, second: str) -> bool:
+    return False
+
+  found = clusters.cluster(["x", "y", "x"], never)
+  assert [c.members for c in found] == [(0, 2), (1,)]
+
+
+def _sampled(answers: dict[int, str | None], greedy: str | None):
+  def candidate(index: int, answer: str | None):
+    return records.Candidate("p", index, "text", answer, 1, -1.0, "eos")
+
+  return records.SampledProblem(
+    problem=records.Problem("p", "1 + 1", "2"),
+    greedy=candidate(records.GREEDY_INDEX, greedy),
+    candidates=tuple(candidate(i, a) for i, a in answers.items()),
+    generator="generator",
+    sampling={},
+  )
+
+
+def test_grade_problem_grades_every_candidate_and_clusters_the_sampled():
+  graded = clusters.grade_problem(
+    _sampled({0: "3", 1: "2", 2: None, 3: "2"}, greedy="2")
+  )
+  assert {i: g.is_correct for i, g in graded.grades.items()} == {
+    -1: True,
+    0: False,
+    1: True,
+    2: False,
+    3: True,
+  }
+  assert graded.grades[2].decided_by == "no_answer"
+  assert graded.clusters == (
+    records.Cluster("3", (0,)),
+    records.Cluster("2", (1, 3)),
+  )
+  assert records.GradedProblem.from_json(graded.to_json()) == graded
+
+
+def test_members_are_candidate_indices_even_where_some_are_absent():
+  graded = clusters.grade_problem(_sampled({7: "2", 4: "3", 5: "2"}, "2"))
+  assert graded.clusters == (
+    records.Cluster("3", (4,)),
+    records.Cluster("2", (5, 7)),
+  )
+
+
+def test_scores_follow_their_members():
+  found = clusters.with_scores(
+    [records.Cluster("a", (0, 2)), records.Cluster("b", (1,))],
+    {0: -1.0, 1: -2.0, 2: -3.0, 3: -4.0},
+  )
+  assert [c.scores for c in found] == [(-1.0, -3.0), (-2.0,)]
+
+
+def test_a_member_without_a_score_is_named():
+  with pytest.raises(ValueError, match=r"candidates \[2\] have no score"):
+    clusters.with_scores([records.Cluster("a", (0, 2))], {0: -1.0})
