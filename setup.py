@@ -6,7 +6,8 @@ import setuptools
 
 _ROOT = pathlib.Path(__file__).parent
 
-# Each bound is what was tested; docs/install.md gives the table.
+# From the version that was tested to below the next that may break it;
+# docs/install.md gives the table.
 _REQUIRES = [
   "jax>=0.10.2,<0.11",
   "flax>=0.12.8,<0.13",  # linen
@@ -17,6 +18,7 @@ _REQUIRES = [
   "tensorflow-text>=2.21,<2.22",
   "sentencepiece>=0.2.1,<0.3",
   "sympy>=1.14,<1.15",  # the last stage of grading
+  "mpmath>=1.3,<1.4",  # its numeric stage
   "gin-config>=0.5,<0.6",
   "absl-py>=2.1,<3",  # T5X's flags
   "clu>=0.0.12,<0.1",  # metrics and their writers
@@ -28,12 +30,17 @@ _REQUIRES = [
   "tqdm>=4.66,<5",  # progress bars
 ]
 _TEST = [
-  "beartype>=0.20,<1",
+  "beartype>=0.20,<1",  # checks annotations while the tests run
   "hypothesis>=6.100,<7",
   "pytest>=8.3,<10",
   "pytest-xdist>=3.6,<4",
+  "setuptools>=77",  # tests/test_packaging.py builds a wheel
 ]
-_DEV = ["ruff>=0.12,<1", "pyright>=1.1.400,<2", "pre-commit>=4,<5"]
+_DEV = [
+  "ruff>=0.12,<1",
+  "pyright[nodejs]>=1.1.400,<2",  # with a node of its own
+  "pre-commit>=4,<5",
+]
 
 setuptools.setup(
   name="mathft-jax",

@@ -21,9 +21,7 @@ def generator_targets(solution: str, answer: str) -> str:
   return f"{solution}{ANSWER_HEADING}{answer}"
 
 
-def few_shot_inputs(
-  shots: Sequence[tuple[str, str, str]], problem: str
-) -> str:
+def few_shot_inputs(shots: Sequence[tuple[str, str, str]], problem: str) -> str:
   """The prompt of `problem` after solved (problem, solution, answer) shots."""
   solved = [
     generator_inputs(shot) + generator_targets(solution, answer)

@@ -44,5 +44,5 @@ def one_line(error: BaseException) -> str:
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
   """Returns "; did you mean ...?" with the nearest options, or ""."""
-  near = difflib.get_close_matches(name, sorted(options), n=2, cutoff=0.7)
+  near = difflib.get_close_matches(name, sorted(options), n=2)
   return f"; did you mean {' or '.join(near)}?" if near else ""

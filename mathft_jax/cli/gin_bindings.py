@@ -15,7 +15,7 @@ import pkgutil
 import re
 import tokenize
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gin import config_parser

@@ -76,12 +76,10 @@ def run(
     if flags is None:
       return 0
     if not flags.gin_files:
-      present = ", ".join(
-        path.relative_to(gin_dir()).as_posix()
-        for path in sorted(gin_dir().glob("recipes/*.gin"))
-      )
+      recipes = sorted(gin_dir().glob("recipes/*.gin"))
       raise errors.ConfigError(
-        f"give at least one --gin_file, for example one of: {present}"
+        "give a --gin_file; recipes of this package:"
+        f" {', '.join(f'recipes/{path.name}' for path in recipes)}"
       )
     # Libraries read absl's own flags, which fails before somebody parsed them.
     if not absl_flags.FLAGS.is_parsed():
@@ -141,6 +139,7 @@ def parse(flags: Flags, *entry_points: _EntryPoint) -> list[_EntryPoint]:
   ConfigError with file and line where `gin_bindings.read` or
   `gin_checks.check` finds something wrong.
   """
+  gin.clear_config()  # Unlocks it too: imports may register something.
   entry_points = tuple(_importable(f) for f in entry_points)
   reading = gin_bindings.read(
     flags.gin_files,
@@ -149,7 +148,6 @@ def parse(flags: Flags, *entry_points: _EntryPoint) -> list[_EntryPoint]:
     entry_points,
   )
   gin_checks.check(reading.bindings, entry_points)
-  gin.clear_config()
   for name, text in reading.texts:
     gin.parse_config(gin_bindings.NamedText(text, name))
   for function in entry_points:

@@ -5,8 +5,8 @@ import functools
 import io
 import pathlib
 
-import seqio
 import sentencepiece
+import seqio
 
 _SHIPPED = pathlib.Path(__file__).parent / "vocabularies"
 

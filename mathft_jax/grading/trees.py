@@ -121,7 +121,9 @@ Tree = (
 )
 
 INFINITY = Constant("infinity")
-REALS = Group("(", ")", (Call("multiply", (Number(Fraction(-1)), INFINITY)), INFINITY))
+REALS = Group(
+  "(", ")", (Call("multiply", (Number(Fraction(-1)), INFINITY)), INFINITY)
+)
 NOTHING = Collection(())
 
 

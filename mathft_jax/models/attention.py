@@ -178,9 +178,7 @@ def attend_with_cache(
   from_prefix = jnp.matmul(
     to_prompts(weights[..., :split]), of_layer(cache.prefix_values)
   )
-  from_suffix = jnp.matmul(
-    weights[..., split:], of_layer(cache.suffix_values)
-  )
+  from_suffix = jnp.matmul(weights[..., split:], of_layer(cache.suffix_values))
   return (to_rows(from_prefix) + from_suffix).reshape(queries.shape)
 
 

@@ -101,13 +101,16 @@ class Transformer(nn.Module):
     segment_ids: Int[Array, "B T"] | None = None,
     cache: prefix_cache.PrefixCache | None = None,
     logit_positions: Int[Array, " B"] | None = None,
+    logit_tokens: Int[Array, " n"] | None = None,
   ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache]:
     """Logits [B, T, V] in float32, and the keys and values of all layers.
 
     With `segment_ids`, rows hold several examples that do not see each other,
     and `positions` start anew in each. With `cache`, T is 1: each row's next
     token, whose keys and values are added to the cache that is returned.
-    `logit_positions` asks for the logits of one position a row, [B, 1, V].
+    `logit_positions` asks for the logits of one position a row, [B, 1, V], and
+    `logit_tokens` for those of some tokens only, [B, T, n]: a verdict needs
+    two numbers, not a product with the whole vocabulary.
     """
     config = self.config
     if positions is None:
@@ -157,6 +160,8 @@ class Transformer(nn.Module):
         config.param_dtype,
         axes=("embed", "vocab"),
       )
+    if logit_tokens is not None:
+      head = head[:, logit_tokens]
     logits = jnp.matmul(
       x, head.astype(config.dtype), preferred_element_type=jnp.float32
     )

@@ -14,16 +14,16 @@ def cluster(
 ) -> list[Cluster]:
   """The clusters of one problem's answers, in order of first member.
 
-  A member is a position in `answers`; None joins no cluster. Equivalence is
-  not always transitive, so an answer is compared with first members only,
-  the earliest first, and joins the first that it equals. The same text is
-  always in the same cluster.
+  A member is a position in `answers`; None and blanks are no answer and join
+  no cluster. Equivalence is not always transitive, so an answer is compared
+  with first members only, the earliest first, and joins the first that it
+  equals. The same text is always in the same cluster.
   """
   members: list[list[int]] = []
   first_answers: list[str] = []
   found: dict[str, int] = {}
   for position, answer in enumerate(answers):
-    if answer is None:
+    if answer is None or not answer.strip():
       continue
     if answer not in found:
       found[answer] = next(

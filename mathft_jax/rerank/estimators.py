@@ -6,13 +6,15 @@ repeat, and quantities of the same problems stay paired.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 
 NUM_RESAMPLES = 10_000
+NUM_SUBSETS = 100
 
 # Resamples that are held in memory at once.
 _CHUNK = 1_000
@@ -63,7 +65,7 @@ def maj_at_k_curve(
   labels: Int[np.ndarray, " N"],
   is_correct: Bool[np.ndarray, " C"],
   seed: int,
-  num_resamples: int = 100,
+  num_resamples: int = NUM_SUBSETS,
 ) -> Float[np.ndarray, " N"]:
   """How often majority vote over k of one problem's candidates is correct.
 
@@ -116,9 +118,12 @@ def bootstrap_columns(
 ) -> list[Estimate]:
   """The mean of each column; all columns see the same resamples."""
   values = np.asarray(values, np.float64)
+  # On a busy machine BLAS wakes threads for longer than a thin product takes.
+  is_thin = values.shape[1] < 4
   means = np.concatenate(
     [
-      weights @ values / len(values)
+      (np.einsum("rp,pm->rm", weights, values) if is_thin else weights @ values)
+      / len(values)
       for weights in _resamples(len(values), seed, num_resamples)
     ]
   )  # [num_resamples, M]
@@ -131,11 +136,14 @@ def bootstrap_columns(
 
 def paired_difference(
   first: Float[np.ndarray, " P"],
-  second: Float[np.ndarray, " P"],
+  second: Float[np.ndarray, " Q"],
   seed: int = 0,
   num_resamples: int = NUM_RESAMPLES,
 ) -> Estimate:
-  """Mean of first - second, of the same problems in the same order."""
+  """Mean of first - second, of the same problems in the same order.
+
+  Raises ValueError if there are not as many of one as of the other.
+  """
   if first.shape != second.shape:
     raise ValueError(
       f"{len(first)} and {len(second)} problems cannot be paired; compare"
@@ -206,17 +214,30 @@ def auc_over_candidates(
   return Estimate(float(value), float(low), float(high), num_problems)
 
 
-def _resamples(num_problems: int, seed: int, num_resamples: int):
-  """Yields chunks [R, P]: how often each resample drew each problem."""
+def _resamples(
+  num_problems: int, seed: int, num_resamples: int
+) -> Iterator[Float[np.ndarray, "R P"]]:
+  """Yields chunks that say how often each resample drew each problem."""
   if not num_problems:
     raise ValueError("no problem to average over")
+  for counts in _resample_counts(num_problems, seed, num_resamples):
+    yield counts.astype(np.float64)
+
+
+# A report asks for the same resamples again and again.
+@functools.lru_cache(maxsize=8)
+def _resample_counts(
+  num_problems: int, seed: int, num_resamples: int
+) -> tuple[UInt[np.ndarray, "_ P"], ...]:
   rng = np.random.default_rng(seed)
+  chunks = []
   for start in range(0, num_resamples, _CHUNK):
     rows = min(_CHUNK, num_resamples - start)
     drawn = rng.integers(num_problems, size=(rows, num_problems))
     drawn += np.arange(rows)[:, None] * num_problems
     counts = np.bincount(drawn.ravel(), minlength=rows * num_problems)
-    yield counts.reshape(rows, num_problems).astype(np.float64)
+    chunks.append(counts.reshape(rows, num_problems).astype(np.uint16))
+  return tuple(chunks)
 
 
 def _wins(

@@ -18,7 +18,7 @@ def test_equivalent_answers_share_a_cluster_in_order_of_first_member():
 
 
 def test_no_answer_makes_no_cluster():
-  assert clusters.cluster([None, None], _same_length) == []
+  assert clusters.cluster([None, "", " "], _same_length) == []
   assert clusters.cluster([], _same_length) == []
 
 

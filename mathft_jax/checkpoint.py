@@ -1,0 +1,186 @@
+"""Checkpoints of a run: pytree in, pytree out, through Orbax."""
+
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+_logger = logging.getLogger(__name__)
+
+# The metric by which the best checkpoint is chosen; higher is better.
+BEST = "validation_score"
+
+
+class Checkpointer:
+  """Saves a state with the data stream's, keeps the newest and the best.
+
+  Saves are asynchronous and atomic: a checkpoint is there whole or not at all.
+  Use it as a context manager, so that the last save is waited for.
+  """
+
+  def __init__(self, directory: str | pathlib.Path, keep_last: int = 1):
+    self._directory = pathlib.Path(directory).resolve()
+    self._manager = _manager(self._directory, keep_last)
+
+  def __enter__(self) -> "Checkpointer":
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def save(
+    self,
+    state: Any,
+    stream_state: Mapping[str, Any],
+    metrics: Mapping[str, float],
+  ) -> None:
+    """Saves at `state.step`; `metrics` must hold `BEST`."""
+    self._manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        stream=ocp.args.JsonSave(dict(stream_state)),
+      ),
+      metrics={name: float(value) for name, value in metrics.items()},
+      force=True,
+    )
+
+  def best(self) -> tuple[int, Mapping[str, float]] | None:
+    """The best step so far, the latest of equals, and its metrics.
+
+    Waits for the save in progress.
+    """
+    self._manager.wait_until_finished()
+    return best_of(self._manager)
+
+  def restore_latest(
+    self, abstract: Any
+  ) -> tuple[Any, Mapping[str, Any]] | None:
+    """(state, stream state) of the newest sound checkpoint, None without one.
+
+    A damaged checkpoint is named in a warning, and the one before it is taken.
+    Raises ValueError if there are checkpoints and none of them can be read.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      try:
+        restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract),
+            stream=ocp.args.JsonRestore(),
+          ),
+        )
+        return restored["state"], restored["stream"]
+      except Exception as error:  # Orbax and tensorstore raise their own.
+        first_line = str(error).splitlines()[0] if str(error) else ""
+        _logger.warning(
+          "checkpoint %s/%d cannot be read (%s: %s); taking the one before it",
+          self._directory,
+          step,
+          type(error).__name__,
+          first_line,
+        )
+    if steps:
+      raise ValueError(
+        f"none of the checkpoints {sorted(steps)} in {self._directory} can be"
+        " read with this model configuration; check MODEL, or move them away"
+        " to start anew"
+      )
+    return None
+
+
+def best_of(
+  manager: ocp.CheckpointManager,
+) -> tuple[int, Mapping[str, float]] | None:
+  """The best step of a manager, the latest of equals, and its metrics."""
+  ranked = [
+    (metrics[BEST], step, metrics)
+    for step in manager.all_steps()
+    if (metrics := manager.metrics(step)) is not None
+  ]
+  if not ranked:
+    return None
+  _, step, metrics = max(ranked, key=lambda entry: entry[:2])
+  return step, metrics
+
+
+def restore_params(
+  directory: str | pathlib.Path,
+  abstract_params: Any,
+  step: int | None = None,
+) -> Any:
+  """The parameters of a run's best checkpoint, or of the one of `step`.
+
+  Raises FileNotFoundError if there is none, ValueError if it does not fit.
+  """
+  directory = pathlib.Path(directory).resolve()
+  if not directory.is_dir():
+    raise FileNotFoundError(
+      f"no checkpoints in {directory}; train that stage first, or give the"
+      " directory that holds the numbered checkpoints"
+    )
+  manager = _manager(directory, keep_last=1, read_only=True)
+  try:
+    if step is None:
+      best = best_of(manager)
+      step = best[0] if best else manager.latest_step()
+    if step is None:
+      raise FileNotFoundError(f"no finished checkpoint in {directory}")
+    restored = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeRestore(
+          item={"params": abstract_params},
+          restore_args={
+            "params": ocp.checkpoint_utils.construct_restore_args(
+              abstract_params
+            )
+          },
+          partial_restore=True,
+        )
+      ),
+    )
+  finally:
+    manager.close()
+  return restored["state"]["params"]
+
+
+def saved_steps(directory: str | pathlib.Path) -> list[int]:
+  """The steps of the finished checkpoints in a directory, rising."""
+  return sorted(ocp.utils.checkpoint_steps(pathlib.Path(directory).resolve()))
+
+
+def _manager(
+  directory: pathlib.Path, keep_last: int, read_only: bool = False
+) -> ocp.CheckpointManager:
+  keep = checkpoint_managers.AnyPreservationPolicy(
+    [
+      checkpoint_managers.LatestN(keep_last),
+      checkpoint_managers.BestN(get_metric_fn=_best_metric, n=1),
+    ]
+  )
+  return ocp.CheckpointManager(
+    directory,
+    options=ocp.CheckpointManagerOptions(
+      preservation_policy=keep,
+      best_fn=_best_metric,
+      create=not read_only,
+      read_only=read_only,
+      cleanup_tmp_directories=not read_only,
+    ),
+  )
+
+
+def _best_metric(metrics: Mapping[str, float]) -> float:
+  return metrics[BEST]
+
+
+def is_main_process() -> bool:
+  """Whether this process writes what is written once."""
+  return jax.process_index() == 0

@@ -1,0 +1,130 @@
+"""`mathft grade`: grades and clusters the answers of candidates."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import tqdm
+
+from mathft_jax import records, samples
+from mathft_jax.cli import errors
+from mathft_jax.grading import grader
+from mathft_jax.rerank import clusters
+
+_PROGRAM = "mathft grade"
+_NOT_EQUIVALENT = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Grades a directory or one pair of answers; returns an exit code.
+
+  For a pair 0 means equivalent and 1 not.
+  """
+  parser = _parser()
+  args = parser.parse_args(argv)
+  is_pair = args.reference is not None and args.candidate is not None
+  if is_pair == (args.candidates is not None) or (
+    not is_pair and (args.reference, args.candidate) != (None, None)
+  ):
+    parser.error("give candidates, or both --reference and --candidate")
+  if is_pair:
+    return errors.exit_code(_PROGRAM, lambda: _grade_pair(args))
+  return errors.exit_code(_PROGRAM, lambda: _grade_candidates(args))
+
+
+def _grade_pair(args: argparse.Namespace) -> int:
+  grade = grader.grade(args.reference, args.candidate)
+  print(
+    f"{'equivalent' if grade.is_correct else 'not equivalent'}"
+    f" (decided by {grade.decided_by})"
+  )
+  return 0 if grade.is_correct else _NOT_EQUIVALENT
+
+
+def _grade_candidates(args: argparse.Namespace) -> int:
+  problems = samples.read_candidates(args.candidates)
+  output = args.output or _default_output(args.candidates)
+  with samples.JsonLinesStore(output) as store:
+    _check_resumable(output, problems, store.finished)
+    left = [s for s in problems if s.problem.problem_id not in store.finished]
+    if store.finished:
+      print(f"{len(store.finished)} of {len(problems)} are graded already")
+    for sampled in tqdm.tqdm(left, unit="problem", file=sys.stderr):
+      store.append(clusters.grade_problem(sampled).to_json())
+  _print_summary(list(samples.read_grades(output).values()))
+  print(f"Grades: {output}")
+  return 0
+
+
+def _default_output(candidates: pathlib.Path) -> pathlib.Path:
+  folder = candidates if candidates.is_dir() else candidates.parent
+  return folder / samples.grades_name(grader.GRADER)
+
+
+def _check_resumable(
+  output: pathlib.Path,
+  problems: Sequence[records.SampledProblem],
+  finished: set[str],
+) -> None:
+  """Raises ValueError if the file holds grades of something else."""
+  strange = finished - {s.problem.problem_id for s in problems}
+  if strange:
+    raise ValueError(
+      f"{output} holds grades of other problems, such as {min(strange)!r};"
+      " give another --output"
+    )
+  versions = {g.grader for g in samples.read_grades(output).values()}
+  if versions - {grader.GRADER}:
+    raise ValueError(
+      f"{output} was written by grader {sorted(versions)}, and this is"
+      f" {grader.GRADER}; give another --output"
+    )
+
+
+def _print_summary(graded: Sequence[records.GradedProblem]) -> None:
+  grades = [
+    grade
+    for problem in graded
+    for index, grade in problem.grades.items()
+    if index != records.GREEDY_INDEX
+  ]
+  num_correct = sum(grade.is_correct for grade in grades)
+  num_undecided = sum(grade.decided_by == "undecided" for grade in grades)
+  num_clusters = sum(len(problem.clusters) for problem in graded)
+  print(
+    f"{len(graded)} problems, {len(grades)} candidates: {num_correct} correct,"
+    f" {num_undecided} undecided, {num_clusters} clusters"
+  )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog=_PROGRAM,
+    description=(
+      "Grades and clusters the answers of candidates, or compares one pair."
+    ),
+  )
+  parser.add_argument(
+    "candidates",
+    nargs="?",
+    type=pathlib.Path,
+    metavar="DIR_OR_FILE",
+    help="a directory of candidates, or one of its files",
+  )
+  parser.add_argument(
+    "--output",
+    type=pathlib.Path,
+    metavar="FILE",
+    help=(
+      "the grades file, continued if it is there (default:"
+      f" {samples.grades_name(grader.GRADER)} beside the candidates)"
+    ),
+  )
+  parser.add_argument("--reference", help="the reference answer of a pair")
+  parser.add_argument("--candidate", help="the other answer of a pair")
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,23 @@
+"""`mathft train`: one fine-tuning run, with T5X's macros.
+
+Goes on from the newest checkpoint in MODEL_DIR if there is one.
+
+Example: mathft train --gin_file=recipes/arith_base.gin
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mathft_jax.cli import gin_flags
+from mathft_jax.recipe import single_run
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs `mathft train`; returns the exit code."""
+  return gin_flags.run(
+    "mathft train", argv, single_run.run, usage=__doc__ or ""
+  )
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))

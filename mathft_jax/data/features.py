@@ -1,0 +1,147 @@
+"""Output features of tasks and what they ask of a vocabulary."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import seqio
+
+from mathft_jax import prompts
+
+# Pairs of words that could stand for `prompts.CORRECT` and `INCORRECT`.
+_OTHER_VERDICTS = (
+  ("true", "false"),
+  ("True", "False"),
+  ("yes", "no"),
+  ("Yes", "No"),
+  ("right", "wrong"),
+  ("good", "bad"),
+  ("1", "0"),
+  ("+", "-"),
+)
+
+
+def output_features(
+  vocabulary: seqio.Vocabulary, add_eos: bool = True
+) -> Mapping[str, seqio.Feature]:
+  """Returns the features of a task of sequences: `inputs` and `targets`.
+
+  `add_eos` is for targets; evaluators' targets, one verdict, have none.
+  """
+  return {
+    "inputs": seqio.Feature(vocabulary, add_eos=False),
+    "targets": seqio.Feature(vocabulary, add_eos=add_eos),
+  }
+
+
+def pair_output_features(
+  vocabulary: seqio.Vocabulary,
+) -> Mapping[str, seqio.Feature]:
+  """Returns the features of a task of (incorrect, correct) pairs.
+
+  They are of shape [length, 2], since SeqIO trims and pads the first axis.
+  """
+  return {
+    "inputs": seqio.Feature(vocabulary, add_eos=False, rank=2),
+    "targets": seqio.Feature(vocabulary, add_eos=False, rank=2),
+  }
+
+
+def with_vocabulary(
+  task_or_mixture: seqio.Task | seqio.Mixture, vocabulary: seqio.Vocabulary
+) -> seqio.Task | seqio.Mixture:
+  """Returns an unregistered copy that tokenizes with another vocabulary.
+
+  A recipe chooses its vocabulary; the registered task's is only a default.
+  """
+  if isinstance(task_or_mixture, seqio.Task):
+    return task_or_mixture.replace(
+      output_features={
+        name: dataclasses.replace(feature, vocabulary=vocabulary)
+        for name, feature in task_or_mixture.output_features.items()
+      }
+    )
+  return seqio.Mixture(
+    task_or_mixture.name,
+    [
+      (with_vocabulary(task, vocabulary), task_or_mixture.get_rate(task))
+      for task in task_or_mixture.tasks
+    ],
+    # SeqIO gives a mixture no way to copy itself.
+    sample_fn=task_or_mixture._sample_fn,
+  )
+
+
+def generator_input_tokens(
+  vocabulary: seqio.Vocabulary, problem: str
+) -> list[int]:
+  """Returns the tokens after which a generator samples a solution."""
+  return list(vocabulary.encode(prompts.generator_inputs(problem)))
+
+
+def evaluator_input_tokens(
+  vocabulary: seqio.Vocabulary, problem: str, solution: str
+) -> list[int]:
+  """Returns the tokens after which an evaluator gives its verdict.
+
+  They are those of the whole text with a verdict, less the last one: a
+  vocabulary may put the prompt's last blank into the verdict's own token.
+  """
+  text = prompts.evaluator_inputs(problem, solution) + prompts.CORRECT
+  return list(vocabulary.encode(text))[:-1]
+
+
+def verdict_token_ids(vocabulary: seqio.Vocabulary) -> tuple[int, int]:
+  """Returns the ids of the words (correct, incorrect) after the prompt.
+
+  Raises ValueError, which names words that would do, if one of the two is
+  not exactly one token, or if they do not follow the same tokens.
+  """
+  ids = _single_tokens(vocabulary, prompts.CORRECT, prompts.INCORRECT)
+  if ids is not None:
+    return ids
+  would_do = [
+    f"{yes!r}/{no!r}"
+    for yes, no in _OTHER_VERDICTS
+    if _single_tokens(vocabulary, yes, no) is not None
+  ]
+  correct, incorrect = _differing_tokens(
+    vocabulary, prompts.CORRECT, prompts.INCORRECT
+  )
+  raise ValueError(
+    f"the verdicts {prompts.CORRECT!r} and {prompts.INCORRECT!r} must be one"
+    " token each after the evaluator's prompt, but this vocabulary of"
+    f" {vocabulary.vocab_size} pieces ends them in {correct} and {incorrect};"
+    " take another vocabulary, or words that are one token each in this one:"
+    f" {', '.join(would_do) or 'none of those known here'}"
+  )
+
+
+def _single_tokens(
+  vocabulary: seqio.Vocabulary, first: str, second: str
+) -> tuple[int, int] | None:
+  """Returns the words' ids if each is one token after the same others."""
+  first_ids = _prompted(vocabulary, first)
+  second_ids = _prompted(vocabulary, second)
+  if first_ids[:-1] != second_ids[:-1] or first_ids[-1] == second_ids[-1]:
+    return None
+  last = (first_ids[-1], second_ids[-1])
+  texts = tuple(vocabulary.decode([token]).strip() for token in last)
+  return last if texts == (first, second) else None
+
+
+def _prompted(vocabulary: seqio.Vocabulary, word: str) -> Sequence[int]:
+  prompt = prompts.evaluator_inputs("What is $1+1$?", "It is 2.")
+  return vocabulary.encode(prompt + word)
+
+
+def _differing_tokens(
+  vocabulary: seqio.Vocabulary, first: str, second: str
+) -> tuple[list[str], list[str]]:
+  """Returns both words' tokens as texts, from where they differ."""
+  ids = [_prompted(vocabulary, word) for word in (first, second)]
+  num_common = len(os.path.commonprefix([list(i) for i in ids]))
+  first_texts, second_texts = (
+    [vocabulary.decode([token]) for token in i[num_common:]] for i in ids
+  )
+  return first_texts, second_texts

@@ -1,0 +1,37 @@
+"""Where the prepared rows of each source lie on this machine.
+
+Tasks are registered by name, before anyone knows where the data are. They ask
+here when a data set is built, and not earlier.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+_bound: dict[str, pathlib.Path] = {}
+
+
+def bind(directories: Mapping[str, str | os.PathLike]) -> None:
+  """Tells where sources lie; later calls add to and replace earlier ones."""
+  for source, directory in directories.items():
+    _bound[source] = pathlib.Path(directory)
+
+
+def find(source: str) -> pathlib.Path:
+  """Returns the directory of a source.
+
+  Raises ValueError that says what to bind if nobody has told, and
+  FileNotFoundError if there is no such directory.
+  """
+  if source not in _bound:
+    raise ValueError(
+      f"nobody told where the prepared rows of {source!r} lie; write"
+      f' single_run.run.data = {{"{source}": "/path/to/rows"}} in gin, or call'
+      f" mathft_jax.data.locations.bind (bound now: {sorted(_bound) or 'none'})"
+    )
+  if not _bound[source].is_dir():
+    raise FileNotFoundError(
+      f"{source!r} is bound to {_bound[source]}, which is no directory;"
+      f" `mathft data prepare` makes one"
+    )
+  return _bound[source]

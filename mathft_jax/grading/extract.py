@@ -1,0 +1,87 @@
+"""Finds the final answer in a solution, in time linear in its length."""
+
+import re
+
+from mathft_jax import prompts
+
+_HEADING = re.compile(
+  rf"^{re.escape(prompts.ANSWER_HEADING.strip())}\b:?[ \t]*",
+  re.MULTILINE,
+)
+_NEXT_HEADING = re.compile(r"^#+[ \t]", re.MULTILINE)
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox) *([^\s\\{}$.,;]+)")
+_PHRASE = re.compile(
+  r"""
+    answer(?:\*\*)?[ ]is(?::|[ ]equal[ ]to)?
+  | answer(?:\*\*)?:(?:\*\*)?
+  | ^\#{4}(?=[ \t]*[-$.\d])  # GSM8K's mark, and no heading of Markdown
+  """,
+  re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
+_DELIMITED = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+
+
+def extract_answer(solution: str) -> str | None:
+  """Returns the final answer, None where the solution states none.
+
+  That is the last "# Answer" section; else the last balanced, non-empty
+  \\boxed{} or \\fbox{}; else what follows the last "the answer is", "Answer:"
+  or "####". An answer section that holds a box yields the box's content.
+  """
+  section = _last_section(solution)
+  if section:
+    return _last_box(section) or section
+  return _last_box(solution) or _last_phrase(solution)
+
+
+def _last_section(solution: str) -> str | None:
+  start = None
+  for heading in _HEADING.finditer(solution):
+    start = heading.end()
+  if start is None:
+    return None
+  # A generator that does not stop may begin another problem.
+  end = _NEXT_HEADING.search(solution, start)
+  return solution[start : end.start() if end else None].strip() or None
+
+
+def _last_box(text: str) -> str | None:
+  if "\\boxed" not in text and "\\fbox" not in text:
+    return None
+  last_start, last_end = -1, -1
+  opened: list[tuple[bool, int]] = []  # (is it a box, where its content begins)
+  for brace in _BRACE.finditer(text):
+    token = brace.group()
+    if len(token) > 2 or token == "{":
+      opened.append((len(token) > 2, brace.end()))
+    elif token == "}" and opened:
+      is_box, start = opened.pop()
+      is_empty = text[start : brace.start()].isspace() or start == brace.start()
+      if is_box and start > last_start and not is_empty:
+        last_start, last_end = start, brace.start()
+  if last_start >= 0:
+    return text[last_start:last_end].strip()
+  content = None
+  for bare in _BARE_BOX.finditer(text):
+    content = bare.group(1)
+  return content
+
+
+def _last_phrase(text: str) -> str | None:
+  start = None
+  for phrase in _PHRASE.finditer(text):
+    start = phrase.end()
+  if start is None:
+    return None
+  rest = text[start:].lstrip(" \t\n*:")
+  if "boxed" in rest:  # An empty box, or one that was cut off.
+    return None
+  for opening, closing in _DELIMITED:
+    if rest.startswith(opening):
+      end = rest.find(closing, len(opening))
+      if end > 0:
+        return rest[len(opening) : end].strip() or None
+  end = _SENTENCE_END.search(rest)
+  return rest[: end.start() if end else None].strip(" \t*") or None

@@ -1,0 +1,89 @@
+"""Decides whether two answers are the same: cheap stages first."""
+
+import functools
+from collections.abc import Callable
+
+from mathft_jax.grading import (
+  normalize,
+  numeric,
+  parse,
+  structure,
+  trees,
+  values,
+  workers,
+)
+from mathft_jax.records import Grade
+
+# Written into grades files; raised whenever a verdict may change.
+GRADER = "mathft-1"
+
+# Decides a pair of normalized answers, or leaves it to the next stage.
+Stage = Callable[[str, str], bool | None]
+
+
+def is_equivalent(reference: str, candidate: str) -> bool:
+  """Whether two answers are the same; symmetric, and safe on any text."""
+  return grade(reference, candidate).is_correct
+
+
+def grade(reference: str, answer: str | None) -> Grade:
+  """Returns the verdict and the name of the stage that reached it.
+
+  The name is "no_answer" where there is no answer and "undecided" where every
+  stage passed or a bound on time, memory or size was hit. Whatever the texts
+  are, this ends within about `workers.TIME_LIMIT_S`.
+  """
+  if answer == reference:
+    return Grade(True, "exact")
+  if answer is None or not answer.strip():
+    return Grade(False, "no_answer")
+  first, second = normalize.normalize(reference), normalize.normalize(answer)
+  if first == second:
+    return Grade(True, "exact")
+  if len(first) > normalize.MAX_LENGTH or len(second) > normalize.MAX_LENGTH:
+    return Grade(False, "undecided")
+  # One order for both makes the verdict symmetric, and the cache smaller.
+  return _decided(*sorted((first, second)))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _decided(first: str, second: str) -> Grade:
+  try:
+    for name, stage in STAGES:
+      verdict = stage(first, second)
+      if verdict is not None:
+        return Grade(verdict, name)
+  except trees.BoundExceeded:
+    pass
+  return Grade(False, "undecided")
+
+
+def _by_reading(first: str, second: str) -> bool | None:
+  """What is no mathematics equals nothing but its own letters."""
+  a, b = parse.parse(first), parse.parse(second)
+  for answer in (a, b):
+    if isinstance(answer.tree, trees.Unread):
+      if answer.tree.exceeds_bound:
+        raise trees.BoundExceeded(answer.tree.text)
+      return bool(a.letters) and a.letters == b.letters
+  return None
+
+
+def _by_value(first: str, second: str) -> bool | None:
+  return structure.compare(parse.parse(first), parse.parse(second), values)
+
+
+def _by_fingerprint(first: str, second: str) -> bool | None:
+  return structure.compare(parse.parse(first), parse.parse(second), numeric)
+
+
+def _by_algebra(first: str, second: str) -> bool | None:
+  return workers.shared().compare(first, second)
+
+
+STAGES: list[tuple[str, Stage]] = [
+  ("parse", _by_reading),
+  ("value", _by_value),
+  ("numeric", _by_fingerprint),
+  ("symbolic", _by_algebra),
+]

@@ -1,0 +1,274 @@
+"""Values of expressions at fixed points, to eighty digits."""
+
+import functools
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from mathft_jax.grading import trees, values
+
+_DIGITS = 80
+# Two values agree below the first relative difference and differ above the
+# second; between them rounding may have spoilt either, and nobody decides.
+_AGREE = 1e-60
+_DIFFER = 1e-40
+# A value smaller than this may be what is left of a zero.
+_NOISE = 1e-40
+# |log2| of the largest number looked at.
+_MAX_MAGNITUDE = 20_000
+_MAX_FACTORIAL = 3_000
+_MAX_BINOMIAL = 100_000
+
+_NUM_POSITIVE = 3
+_NUM_NEGATIVE = 2
+
+# One value for each point, None where the expression has none; a constant
+# has one value only.
+Fingerprint = tuple[Any, ...]
+
+
+class _Undefined(ValueError):
+  pass
+
+
+def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
+  """Whether two expressions agree wherever both are defined.
+
+  None if they agree at fewer than two points, or agree only roughly. Raises
+  BoundExceeded where a number gets too large.
+  """
+  known = values.equal(first, second)
+  if known is not None:
+    return known
+  pairs = _defined_pairs(first, second)
+  for left, right in pairs:
+    scale = max(abs(left), abs(right))
+    if scale < _NOISE:
+      return None
+    difference = abs(left - right) / scale
+    if difference > _DIFFER:
+      return False
+    if difference > _AGREE:
+      return None
+  enough = 1 if _is_constant(first) and _is_constant(second) else 2
+  return True if len(pairs) >= enough else None
+
+
+def proportional(
+  first: trees.Tree, second: trees.Tree, is_positive: bool = False
+) -> bool | None:
+  """Whether first = c * second for one constant c, > 0 if `is_positive`."""
+  known = values.proportional(first, second, is_positive)
+  if known is not None:
+    return known
+  ratios = []
+  for left, right in _defined_pairs(first, second):
+    small = (abs(left) < _NOISE, abs(right) < _NOISE)
+    if small == (True, True):
+      continue
+    if any(small):
+      return False
+    ratios.append(left / right)
+  if len(ratios) < 2:
+    return None
+  spread = max(abs(ratio / ratios[0] - 1) for ratio in ratios)
+  if spread > _DIFFER:
+    return False
+  if spread > _AGREE:
+    return None
+  return not is_positive or ratios[0].real > 0
+
+
+def _defined_pairs(
+  first: trees.Tree, second: trees.Tree
+) -> list[tuple[Any, Any]]:
+  left, right = fingerprint(first), fingerprint(second)
+  num_points = max(len(left), len(right))
+  # Identities of real functions need not hold outside the reals.
+  takes_complex = (
+    num_points == 1 or _has_imaginary(first) or _has_imaginary(second)
+  )
+  pairs = []
+  for a, b in zip(
+    left * (num_points // len(left)),
+    right * (num_points // len(right)),
+    strict=True,
+  ):
+    if a is None or b is None:
+      continue
+    if takes_complex or (_is_real(a) and _is_real(b)):
+      pairs.append((a, b))
+  return pairs
+
+
+def _is_real(value: Any) -> bool:
+  return abs(value.imag) <= _AGREE * abs(value.real)
+
+
+def _is_constant(tree: trees.Tree) -> bool:
+  return not any(isinstance(leaf, trees.Symbol) for leaf in trees.leaves(tree))
+
+
+def _has_imaginary(tree: trees.Tree) -> bool:
+  return any(leaf == trees.Constant("i") for leaf in trees.leaves(tree))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def fingerprint(tree: trees.Tree) -> Fingerprint:
+  """Returns the values at the points; raises BoundExceeded."""
+  num_points = 1 if _is_constant(tree) else _NUM_POSITIVE + _NUM_NEGATIVE
+  return tuple(_value_at(tree, point) for point in range(num_points))
+
+
+def _value_at(tree: trees.Tree, point: int) -> Any:
+  try:
+    return _evaluate(tree, point)
+  except trees.BoundExceeded:
+    raise
+  except (ValueError, ArithmeticError, TypeError, NotImplementedError):
+    return None
+
+
+@functools.cache
+def _context() -> Any:
+  """Returns the arithmetic, a context of our own: precision is global."""
+  import mpmath
+
+  context = mpmath.MPContext()
+  context.dps = _DIGITS
+  return context
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _symbol_value(name: str, point: int) -> Any:
+  context = _context()
+  # Seeding with a string gives the same bits on every machine.
+  source = random.Random(f"{name} at {point}")
+  value = context.mpf(source.getrandbits(200)) / (1 << 200) + 0.5
+  return value if point < _NUM_POSITIVE else -value
+
+
+def _evaluate(tree: trees.Tree, point: int) -> Any:
+  context = _context()
+  if isinstance(tree, trees.Number):
+    number = tree.value
+    value = context.mpf(number.numerator) / number.denominator
+  elif isinstance(tree, trees.Symbol):
+    value = _symbol_value(tree.name, point)
+  elif isinstance(tree, trees.Constant):
+    value = _constant(context, tree.name)
+  elif isinstance(tree, trees.Call):
+    exact = values.value_of(tree)
+    if isinstance(exact, Fraction):
+      value = context.mpf(exact.numerator) / exact.denominator
+    else:
+      compute = _OPERATIONS.get(tree.name)
+      if compute is None:
+        raise _Undefined(tree.name)
+      value = compute(context, *(_evaluate(arg, point) for arg in tree.args))
+  else:
+    exact = values.value_of(tree)
+    if not isinstance(exact, Fraction):
+      raise _Undefined(type(tree).__name__)
+    value = context.mpf(exact.numerator) / exact.denominator
+  return _checked(context, value)
+
+
+def _constant(context: Any, name: str) -> Any:
+  if name == "pi":
+    return +context.pi
+  if name == "e":
+    return +context.e
+  if name == "i":
+    return context.mpc(0, 1)
+  raise _Undefined(name)
+
+
+def _checked(context: Any, value: Any) -> Any:
+  if not context.isfinite(value):
+    raise _Undefined("infinite")
+  if value != 0 and abs(context.mag(value)) > _MAX_MAGNITUDE:
+    raise trees.BoundExceeded("a number out of bounds")
+  return value
+
+
+def _multiply(context: Any, *args: Any) -> Any:
+  product = context.mpf(1)
+  for arg in args:
+    product = _checked(context, product * arg)
+  return product
+
+
+def _power(context: Any, base: Any, exponent: Any) -> Any:
+  if base == 0:
+    if exponent.real > 0:
+      return context.mpf(0)
+    raise _Undefined("a power of zero")
+  if abs(exponent) * abs(context.mag(base) + 1) > _MAX_MAGNITUDE:
+    if abs(exponent * context.log(base)) > _MAX_MAGNITUDE:
+      raise trees.BoundExceeded("a power out of bounds")
+  return base**exponent
+
+
+def _root(context: Any, radicand: Any, degree: Any) -> Any:
+  is_odd = context.isint(degree) and int(degree.real) % 2 == 1
+  if is_odd and radicand.imag == 0 and radicand.real < 0:
+    return -_power(context, -radicand, 1 / degree)
+  return _power(context, radicand, 1 / degree)
+
+
+def _factorial(context: Any, n: Any) -> Any:
+  if abs(n) > _MAX_FACTORIAL:
+    raise trees.BoundExceeded("a factorial out of bounds")
+  return context.gamma(n + 1)
+
+
+def _binomial(context: Any, n: Any, k: Any) -> Any:
+  if abs(n) > _MAX_BINOMIAL or abs(k) > _MAX_BINOMIAL:
+    raise trees.BoundExceeded("a binomial out of bounds")
+  return context.binomial(n, k)
+
+
+def _floor(context: Any, x: Any) -> Any:
+  nearest = context.nint(x)
+  # A whole number may come out a rounding error below itself.
+  return nearest if abs(x - nearest) < _NOISE else context.floor(x)
+
+
+def _log(context: Any, x: Any, base: Any) -> Any:
+  return context.log(x) / context.log(base)
+
+
+def _named(name: str) -> Callable[..., Any]:
+  return lambda context, x: getattr(context, name)(x)
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+  "add": lambda context, *args: sum(args, context.mpf(0)),
+  "multiply": _multiply,
+  "power": _power,
+  "sqrt": _named("sqrt"),
+  "root": _root,
+  "factorial": _factorial,
+  "binomial": _binomial,
+  "abs": lambda context, x: abs(x),
+  "floor": _floor,
+  "ceiling": lambda context, x: -_floor(context, -x),
+  "percent": lambda context, x: x / 100,
+  "min": lambda context, *args: min(args),
+  "max": lambda context, *args: max(args),
+  "log": _log,
+  "sin": _named("sin"),
+  "cos": _named("cos"),
+  "tan": _named("tan"),
+  "cot": _named("cot"),
+  "sec": _named("sec"),
+  "csc": _named("csc"),
+  "arcsin": _named("asin"),
+  "arccos": _named("acos"),
+  "arctan": _named("atan"),
+  "sinh": _named("sinh"),
+  "cosh": _named("cosh"),
+  "tanh": _named("tanh"),
+}

@@ -1,0 +1,731 @@
+"""Reads LaTeX and plain mathematics into a tree: recursive descent, no eval."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from fractions import Fraction
+
+from mathft_jax.grading import normalize, tokens, trees
+
+# The deepest answer of MATH nests five deep. Each level costs about ten
+# Python frames, so this stays far below the interpreter's limit.
+MAX_DEPTH = 30
+
+_SIGNS = {
+  "=": "=",
+  "<": "<",
+  ">": ">",
+  "leq": "<=",
+  "geq": ">=",
+  "neq": "!=",
+  "approx": "~",
+  "in": "in",
+}
+_CLOSERS = {"(": ")]", "[": "])"}
+_CONSTANTS = {
+  "pi": trees.Constant("pi"),
+  "e": trees.Constant("e"),
+  "i": trees.Constant("i"),
+  "infty": trees.INFINITY,
+}
+_SPECIAL = {"emptyset": trees.NOTHING}
+_PHRASES: dict[str, trees.Tree] = {
+  **{
+    phrase: trees.NOTHING
+    for phrase in ("nosolution", "nosolutions", "emptyset", "norealsolutions")
+  },
+  **{
+    phrase: trees.REALS
+    for phrase in ("allreals", "allrealnumbers", "realnumbers")
+  },
+  **{
+    word: trees.number(value)
+    for value, word in enumerate(
+      "zero one two three four five six seven eight nine ten eleven"
+      " twelve".split()
+    )
+  },
+}
+_INVERSES = {
+  "sin": "arcsin",
+  "cos": "arccos",
+  "tan": "arctan",
+}
+_ANGLE_FUNCTIONS = frozenset("sin cos tan cot sec csc".split())
+_MATRICES = frozenset(
+  "matrix pmatrix bmatrix Bmatrix smallmatrix array".split()
+)
+_DECORATIONS = frozenset(
+  "overline vec hat bar overrightarrow widehat tilde".split()
+)
+_NAMES = tokens.GREEK | frozenset(
+  "Delta Gamma Lambda Omega Phi Pi Psi Sigma Theta Xi angle triangle ell"
+  " varphi varepsilon vartheta circ".split()
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+  """What an answer was understood as.
+
+  `units` are the canonical names of the units in it, where known; `letters`
+  its letters in lower case, "" if it holds digits or commands.
+  """
+
+  tree: trees.Tree
+  units: frozenset[str]
+  letters: str
+
+
+class _NotUnderstood(ValueError):
+  pass
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def parse(text: str) -> Answer:
+  """Returns the meaning of a normalized answer; never raises.
+
+  What cannot be read becomes `trees.Unread`.
+  """
+  letters = "" if any(c.isdigit() or c == "\\" for c in text) else text
+  letters = tokens.fold(letters)
+  if len(text) > normalize.MAX_LENGTH:
+    return Answer(trees.Unread(text, True), frozenset(), "")
+  try:
+    parser = _Parser(tokens.tokenize(text))
+    tree = _expanded(parser.whole())
+    return Answer(tree, frozenset(parser.units), letters)
+  except _NotUnderstood:
+    return Answer(trees.Unread(text, False), frozenset(), letters)
+  except (trees.BoundExceeded, RecursionError):
+    return Answer(trees.Unread(text, True), frozenset(), letters)
+
+
+class _Parser:
+  """One method a precedence, from the loosest to the tightest."""
+
+  def __init__(self, token_list: list[tokens.Token]):
+    self.units: set[str] = set()
+    self._tokens = token_list
+    self._at = 0
+    self._depth = 0
+    self._bars = 0  # how many |...| are open at this bracket level
+    self._angles = 0  # how many trigonometric arguments are open
+
+  def whole(self) -> trees.Tree:
+    items = [self._item()]
+    while self._take_separators():
+      if self._next.kind == "end":
+        break
+      items.append(self._item())
+    if self._next.kind != "end":
+      raise _NotUnderstood(f"{self._next.text!r} is left over")
+    return items[0] if len(items) == 1 else trees.Collection(tuple(items))
+
+  # Reading tokens.
+
+  @property
+  def _next(self) -> tokens.Token:
+    return self._tokens[self._at]
+
+  def _take(self) -> tokens.Token:
+    token = self._tokens[self._at]
+    if token.kind != "end":
+      self._at += 1
+    return token
+
+  def _is(self, *texts: str) -> bool:
+    """Whether the next token is one of these marks or commands."""
+    return self._next.kind in ("mark", "command") and self._next.text in texts
+
+  def _take_if(self, *texts: str) -> bool:
+    if self._is(*texts):
+      self._at += 1
+      return True
+    return False
+
+  def _expect(self, *texts: str) -> str:
+    if not self._is(*texts):
+      raise _NotUnderstood(f"{self._next.text!r} instead of {texts}")
+    return self._take().text
+
+  def _take_separators(self) -> bool:
+    found = False
+    while self._is(",", ";") or self._next.kind == "separator":
+      self._at += 1
+      found = True
+    return found
+
+  # Answers: relations, unions, ratios.
+
+  def _item(self) -> trees.Tree:
+    self._take_if("=", "approx")  # "= 5": the left side was left out.
+    sides = [self._union()]
+    signs = []
+    while self._next.kind in ("mark", "command"):
+      sign = _SIGNS.get(self._next.text)
+      if sign is None:
+        break
+      self._take()
+      if sign in "<>" and self._take_if("="):
+        sign += "="
+      signs.append(sign)
+      sides.append(self._union())
+    if not signs:
+      return sides[0]
+    return trees.Relation(tuple(sides), tuple(signs))
+
+  def _union(self) -> trees.Tree:
+    parts = [self._ratio()]
+    while self._take_if("cup"):
+      parts.append(self._ratio())
+    return parts[0] if len(parts) == 1 else trees.Union(tuple(parts))
+
+  def _ratio(self) -> trees.Tree:
+    terms = [self._sum()]
+    while self._take_if(":"):
+      terms.append(self._sum())
+    if len(terms) == 1:
+      return terms[0]
+    for term in terms:
+      _require_expression(term)
+    self._units_after()
+    return trees.Ratio(tuple(terms))
+
+  # Expressions.
+
+  def _sum(self) -> trees.Tree:
+    total: list[trees.Tree] = []
+    if self._is("pm", "mp"):
+      total.append(trees.number(0))
+    else:
+      total.append(self._product())
+    while True:
+      if self._take_if("+"):
+        total.append(self._product())
+      elif self._take_if("-"):
+        total.append(trees.negate(self._product()))
+      elif self._is("pm", "mp"):
+        name = self._take().text
+        total.append(trees.Call(name, (_expression(self._product()),)))
+      else:
+        break
+    if len(total) == 1:
+      return total[0]
+    if all(isinstance(term, trees.Matrix) for term in total):
+      raise _NotUnderstood("a sum of matrices")
+    return trees.add(*map(_expression, total))
+
+  def _product(self) -> trees.Tree:
+    is_negative = False
+    while self._is("-", "+"):
+      is_negative ^= self._take().text == "-"
+    factors = [self._mixed_number() or self._power()]
+    while True:
+      if self._take_if("*"):
+        factors.append(self._signed_power())
+      elif self._is("/"):
+        self._take()
+        if self._units_after(is_divisor=True):
+          continue
+        factors.append(trees.invert(_expression(self._signed_power())))
+      elif self._units_after():
+        continue
+      elif self._starts_factor():
+        factors.append(self._power())
+      else:
+        break
+    product = _product_of(factors)
+    return _negated(product) if is_negative else product
+
+  def _mixed_number(self) -> trees.Tree | None:
+    """2\\frac{1}{2}, 8\\frac47, 2 1/2: sums, not products."""
+    start = self._at
+    whole = self._next
+    if whole.kind != "number" or not whole.text.isdigit():
+      return None
+    self._take()
+    fraction = self._plain_fraction()
+    if fraction is None:
+      self._at = start
+      return None
+    return trees.number(int(whole.text) + fraction)
+
+  def _plain_fraction(self) -> Fraction | None:
+    ahead = [token.text for token in self._tokens[self._at : self._at + 7]]
+    kinds = [token.kind for token in self._tokens[self._at : self._at + 3]]
+    if kinds == ["number", "mark", "number"] and ahead[1] == "/":
+      top, bottom, length = ahead[0], ahead[2], 3
+    elif ahead[:1] == ["frac"] and len(ahead) > 1:
+      rest = ahead[1:]
+      if len(rest) == 6 and (rest[0], rest[2:4], rest[5]) == (
+        "{",
+        ["}", "{"],
+        "}",
+      ):
+        top, bottom, length = rest[1], rest[4], 7
+      elif rest[0].isdigit() and len(rest[0]) == 2:
+        top, bottom, length = rest[0][0], rest[0][1], 2
+      else:
+        return None
+    else:
+      return None
+    if not (top.isdigit() and bottom.isdigit() and int(bottom)):
+      return None
+    if int(top) >= int(bottom):
+      return None
+    self._at += length
+    return Fraction(int(top), int(bottom))
+
+  def _starts_factor(self) -> bool:
+    token = self._next
+    if token.kind in ("letter", "function", "repeating", "based"):
+      return True
+    if token.kind == "number":
+      before = self._tokens[self._at - 1]
+      if before.kind in ("number", "repeating"):
+        raise _NotUnderstood("two numbers in a row")
+      return True
+    if token.kind == "environment":
+      return token.text.startswith("\\begin")
+    if token.kind == "mark":
+      return token.text in "([{" or (token.text == "|" and not self._bars)
+    if token.kind == "command":
+      return (
+        token.text in _CONSTANTS
+        or token.text in _NAMES
+        or token.text in _DECORATIONS
+        or token.text in ("frac", "binom", "lfloor", "lceil")
+      )
+    return False
+
+  def _signed_power(self) -> trees.Tree:
+    is_negative = False
+    while self._is("-", "+"):
+      is_negative ^= self._take().text == "-"
+    power = self._power()
+    return _negated(power) if is_negative else power
+
+  def _power(self) -> trees.Tree:
+    base = self._atom()
+    is_factorial = False
+    while True:
+      if self._take_if("^"):
+        exponent = self._exponent()
+        base = trees.Call("power", (_expression(base), exponent))
+      elif self._is("!"):
+        if is_factorial:
+          raise _NotUnderstood("a factorial of a factorial")
+        self._take()
+        is_factorial = True
+        base = trees.Call("factorial", (_expression(base),))
+      elif self._take_if("°"):
+        if self._angles:
+          base = trees.multiply(
+            _expression(base), trees.number(Fraction(1, 180)), _CONSTANTS["pi"]
+          )
+        else:
+          self.units.add("degree")
+      elif self._take_if("%"):
+        if not isinstance(base, trees.Call) or base.name != "percent":
+          base = trees.Call("percent", (_expression(base),))
+      else:
+        return base
+
+  def _exponent(self) -> trees.Tree:
+    self._descend()
+    if self._take_if("-"):
+      exponent = _negated(self._exponent())
+    elif self._take_if("+"):
+      exponent = self._exponent()
+    else:
+      exponent = self._atom()
+      if self._take_if("^"):
+        exponent = trees.Call(
+          "power", (_expression(exponent), self._exponent())
+        )
+    self._depth -= 1
+    return _expression(exponent)
+
+  def _descend(self) -> None:
+    self._depth += 1
+    if self._depth > MAX_DEPTH:
+      raise trees.BoundExceeded(f"nested deeper than {MAX_DEPTH}")
+
+  # Atoms.
+
+  def _atom(self) -> trees.Tree:
+    self._descend()
+    token = self._take()
+    read = self._READERS.get(token.kind)
+    if read is None:
+      raise _NotUnderstood(f"{token.text!r} begins nothing")
+    tree = read(self, token)
+    self._depth -= 1
+    return tree
+
+  def _number(self, token: tokens.Token) -> trees.Tree:
+    return trees.number(Fraction(token.text.rstrip(".")))
+
+  def _repeating(self, token: tokens.Token) -> trees.Tree:
+    head, _, block = token.text[:-1].partition("\\overline{")
+    whole, _, fixed = head.partition(".")
+    shift = 10 ** len(fixed)
+    value = Fraction(int((whole + fixed) or "0"), shift)
+    return trees.number(
+      value + Fraction(int(block), shift * (10 ** len(block) - 1))
+    )
+
+  def _based(self, token: tokens.Token) -> trees.Tree:
+    digits, _, base = token.text.rpartition("_")
+    digits = digits.removeprefix("\\text{").rstrip("}")
+    base = int(base.strip("{}"))
+    if not 2 <= base <= 36 or any(
+      int(digit, 36) >= base for digit in digits if digit != "."
+    ):
+      raise _NotUnderstood(f"{digits} is no number in base {base}")
+    return trees.Based(digits, base)
+
+  def _letter(self, token: tokens.Token) -> trees.Tree:
+    if token.text in _CONSTANTS and not self._is("_"):
+      return _CONSTANTS[token.text]
+    return self._symbol(token.text)
+
+  def _symbol(self, name: str) -> trees.Tree:
+    if self._take_if("_"):
+      if self._take_if("{"):
+        name += "_"
+        while not self._is("}"):
+          if self._next.kind == "end":
+            raise _NotUnderstood("an open subscript")
+          name += self._take().text
+        self._take()
+      else:
+        name += "_" + self._take().text
+    while self._take_if("'"):
+      name += "'"
+    return trees.Symbol(name)
+
+  def _word(self, token: tokens.Token) -> trees.Tree:
+    folded = tokens.fold(token.text)
+    if token.marked and len(folded) == 1 and self._next.kind != "word":
+      return self._letter(
+        tokens.Token("letter", token.text.strip(" ().")[:1] or folded)
+      )
+    if token.marked and token.text.isupper() and len(folded) < 4:
+      # As without \text{}: "ACF" is three letters there.
+      if token.text.isalpha() and self._next.kind != "word":
+        return trees.multiply(*map(trees.Symbol, token.text))
+    phrase = folded
+    while self._next.kind in ("word", "letter", "number"):
+      phrase += tokens.fold(self._take().text)
+    return _PHRASES.get(phrase, trees.Words(phrase))
+
+  def _mark(self, token: tokens.Token) -> trees.Tree:
+    if token.text in _CLOSERS:
+      return self._bracketed(token.text, _CLOSERS[token.text])
+    if token.text == "{":
+      bars, self._bars = self._bars, 0
+      items = self._items_until("}")
+      self._bars = bars
+      return items[0] if len(items) == 1 else trees.Collection(items)
+    if token.text == "|":
+      self._bars += 1
+      inner = self._sum()
+      self._expect("|")
+      self._bars -= 1
+      return trees.Call("abs", (_expression(inner),))
+    raise _NotUnderstood(f"{token.text!r} begins nothing")
+
+  def _bracketed(self, opening: str, closers: str) -> trees.Tree:
+    bars, self._bars = self._bars, 0
+    items = self._items_until(*closers)
+    self._bars = bars
+    closing = self._tokens[self._at - 1].text
+    matches = closing == closers[0]
+    if len(items) == 1 and matches:
+      return items[0]
+    if len(items) != 2 and not matches:
+      raise _NotUnderstood("brackets that do not match")
+    return trees.Group(opening, closing, items)
+
+  def _items_until(self, *closers: str) -> tuple[trees.Tree, ...]:
+    if self._take_if(*closers):
+      return ()
+    items = [self._item()]
+    while self._take_separators():
+      items.append(self._item())
+    self._expect(*closers)
+    return tuple(items)
+
+  def _command(self, token: tokens.Token) -> trees.Tree:
+    name = token.text
+    if name in _CONSTANTS:
+      return _CONSTANTS[name]
+    if name in _SPECIAL:
+      return _SPECIAL[name]
+    if name in _NAMES:
+      return self._symbol(name)
+    if name in _DECORATIONS:
+      start = self._at
+      self._argument()
+      inner = self._tokens[start : self._at]
+      return trees.Symbol(f"{name}({''.join(t.text for t in inner)})")
+    reader = self._COMMAND_READERS.get(name)
+    if reader is None:
+      raise _NotUnderstood(f"the command {name!r} is not known")
+    return reader(self)
+
+  def _fraction(self) -> trees.Tree:
+    top = self._argument()
+    bottom = self._argument()
+    if isinstance(top, trees.Number) and isinstance(bottom, trees.Number):
+      if bottom.value:
+        return trees.number(top.value / bottom.value)
+    return trees.multiply(top, trees.invert(bottom))
+
+  def _binomial(self) -> trees.Tree:
+    top = self._argument()
+    return trees.Call("binomial", (top, self._argument()))
+
+  def _set(self) -> trees.Tree:
+    bars, self._bars = self._bars, 0
+    items = self._items_until("}")
+    self._bars = bars
+    return trees.Collection(items)
+
+  def _vector(self) -> trees.Tree:
+    return trees.Group("(", ")", self._items_until("rangle"))
+
+  def _floor(self) -> trees.Tree:
+    inner = self._sum()
+    self._expect("rfloor")
+    return trees.Call("floor", (_expression(inner),))
+
+  def _ceiling(self) -> trees.Tree:
+    inner = self._sum()
+    self._expect("rceil")
+    return trees.Call("ceiling", (_expression(inner),))
+
+  def _blackboard(self) -> trees.Tree:
+    self._take_if("{")
+    name = self._take().text
+    self._take_if("}")
+    return trees.REALS if name == "R" else trees.Symbol(f"mathbb({name})")
+
+  def _argument(self) -> trees.Tree:
+    """A LaTeX argument: a group in braces, or a single digit or atom."""
+    token = self._next
+    if token.kind == "number" and len(token.text) > 1:
+      if "." in token.text:
+        raise _NotUnderstood("a decimal as an argument without braces")
+      self._tokens[self._at] = dataclasses.replace(
+        token, text=token.text[1:], spaced=False
+      )
+      return trees.number(int(token.text[0]))
+    return _expression(self._atom())
+
+  def _environment(self, token: tokens.Token) -> trees.Tree:
+    name = token.text.removeprefix("\\begin{").rstrip("}*")
+    if name not in _MATRICES or token.text.startswith("\\end"):
+      raise _NotUnderstood(f"the environment {name!r} is not known")
+    if name == "array" and self._take_if("{"):
+      while not self._take_if("}"):
+        if self._take().kind == "end":
+          raise _NotUnderstood("an open column description")
+    rows: list[tuple[trees.Tree, ...]] = []
+    row: list[trees.Tree] = []
+    while True:
+      row.append(_expression(self._sum()))
+      if self._take_if("&"):
+        continue
+      rows.append(tuple(row))
+      row = []
+      if self._take_if("\\") and self._next.kind != "environment":
+        continue
+      break
+    if self._take().text.rstrip("*}") != f"\\end{{{name}":
+      raise _NotUnderstood("an open matrix")
+    if len({len(row) for row in rows}) != 1:
+      raise _NotUnderstood("rows of different lengths")
+    return trees.Matrix(tuple(rows))
+
+  def _function(self, token: tokens.Token) -> trees.Tree:
+    name = token.text
+    if name == "sqrt":
+      return self._root(token)
+    base = None
+    power = None
+    if name == "log" and self._take_if("_"):
+      base = self._argument()
+    if self._take_if("^"):
+      power = self._exponent()
+      if power == trees.number(-1) and name in _INVERSES:
+        name, power = _INVERSES[name], None
+    if name == "log" and base is None and self._take_if("_"):
+      base = self._argument()
+    self._angles += name in _ANGLE_FUNCTIONS
+    args = self._function_arguments(name)
+    self._angles -= name in _ANGLE_FUNCTIONS
+    call = _call(name, args, base)
+    return call if power is None else trees.Call("power", (call, power))
+
+  def _function_arguments(self, name: str) -> tuple[trees.Tree, ...]:
+    if self._take_if("("):
+      bars, self._bars = self._bars, 0
+      items = self._items_until(")")
+      self._bars = bars
+      return tuple(map(_expression, items))
+    is_negative = self._take_if("-")
+    factors = [self._power()]
+    while self._starts_factor() and not self._is("(", "["):
+      if self._next.kind == "function":
+        break
+      factors.append(self._power())
+    argument = _expression(_product_of(factors))
+    return (trees.negate(argument) if is_negative else argument,)
+
+  def _root(self, token: tokens.Token) -> trees.Tree:
+    degree = None
+    if self._take_if("["):
+      degree = _expression(self._sum())
+      self._expect("]")
+    if token.marked or self._is("{"):
+      radicand = self._argument()
+    else:
+      radicand = _expression(self._power())
+    if degree is None:
+      return trees.Call("sqrt", (radicand,))
+    return trees.Call("root", (radicand, degree))
+
+  def _units_after(self, is_divisor: bool = False) -> bool:
+    """Skips words after a number, such as "square cm^2 per hour"."""
+    found = False
+    while self._next.kind == "word" or (found and self._is("/")):
+      if self._is("/"):
+        if self._tokens[self._at + 1].kind != "word":
+          break
+        self._take()
+        is_divisor = True
+        continue
+      word = tokens.fold(self._take().text)
+      is_divisor = is_divisor or word == "per"
+      unit = tokens.UNITS.get(word)
+      if unit and not is_divisor:
+        self.units.add(unit)
+      found = True
+      if self._take_if("^"):
+        self._exponent()
+    return found
+
+  _READERS: dict[str, Callable[["_Parser", tokens.Token], trees.Tree]] = {
+    "number": _number,
+    "repeating": _repeating,
+    "based": _based,
+    "letter": _letter,
+    "word": _word,
+    "mark": _mark,
+    "command": _command,
+    "environment": _environment,
+    "function": _function,
+  }
+  _COMMAND_READERS: dict[str, Callable[["_Parser"], trees.Tree]] = {
+    "frac": _fraction,
+    "binom": _binomial,
+    "{": _set,
+    "langle": _vector,
+    "lfloor": _floor,
+    "lceil": _ceiling,
+    "mathbb": _blackboard,
+  }
+
+
+def _require_expression(tree: trees.Tree) -> None:
+  if not trees.is_expression(tree):
+    raise _NotUnderstood(f"{type(tree).__name__} where a number must stand")
+
+
+def _expression(tree: trees.Tree) -> trees.Tree:
+  _require_expression(tree)
+  return tree
+
+
+def _product_of(factors: list[trees.Tree]) -> trees.Tree:
+  if len(factors) == 1:
+    return factors[0]
+  matrices = [f for f in factors if isinstance(f, trees.Matrix)]
+  scalars = [f for f in factors if not isinstance(f, trees.Matrix)]
+  for scalar in scalars:
+    _require_expression(scalar)
+  if not matrices:
+    return trees.multiply(*factors)
+  if len(matrices) > 1:
+    raise _NotUnderstood("a product of matrices")
+  return trees.Matrix(
+    tuple(
+      tuple(trees.multiply(*scalars, entry) for entry in row)
+      for row in matrices[0].rows
+    )
+  )
+
+
+def _negated(tree: trees.Tree) -> trees.Tree:
+  if isinstance(tree, trees.Matrix):
+    return _product_of([trees.number(-1), tree])
+  return trees.negate(_expression(tree))
+
+
+def _call(
+  name: str, args: tuple[trees.Tree, ...], base: trees.Tree | None
+) -> trees.Tree:
+  if name in ("min", "max", "gcd", "lcm"):
+    if not args:
+      raise _NotUnderstood(f"{name} of nothing")
+    return trees.Call(name, args)
+  if len(args) != 1:
+    raise _NotUnderstood(f"{name} of {len(args)} arguments")
+  if name == "exp":
+    return trees.Call("power", (_CONSTANTS["e"], args[0]))
+  if name == "ln":
+    return trees.Call("log", (args[0], _CONSTANTS["e"]))
+  if name in ("log", "lg"):
+    return trees.Call("log", (args[0], base or trees.number(10)))
+  return trees.Call(name, args)
+
+
+def _expanded(tree: trees.Tree) -> trees.Tree:
+  """Writes an answer with plus-minus signs as the list of both answers."""
+  if isinstance(tree, trees.Collection):
+    items = [both for item in tree.items for both in _both_signs(item)]
+    return trees.Collection(tuple(items))
+  if isinstance(tree, trees.Relation):
+    sides = (
+      _expanded(side) if isinstance(side, trees.Collection) else side
+      for side in tree.sides
+    )
+    tree = trees.Relation(tuple(sides), tree.signs)
+  both = _both_signs(tree)
+  return both[0] if len(both) == 1 else trees.Collection(both)
+
+
+def _both_signs(tree: trees.Tree) -> tuple[trees.Tree, ...]:
+  upper = _signed(tree, 1)
+  return (tree,) if upper == tree else (upper, _signed(tree, -1))
+
+
+def _signed(tree: trees.Tree, sign: int) -> trees.Tree:
+  """Takes the upper (1) or lower (-1) of all signs."""
+  if isinstance(tree, trees.Call):
+    args = tuple(_signed(arg, sign) for arg in tree.args)
+    if tree.name in ("pm", "mp"):
+      is_plus = (tree.name == "pm") == (sign == 1)
+      return args[0] if is_plus else trees.negate(args[0])
+    return tree if args == tree.args else trees.Call(tree.name, args)
+  if isinstance(tree, trees.Relation):
+    sides = tuple(_signed(side, sign) for side in tree.sides)
+    return tree if sides == tree.sides else trees.Relation(sides, tree.signs)
+  if isinstance(tree, trees.Group):
+    items = tuple(_signed(item, sign) for item in tree.items)
+    if items != tree.items:
+      return trees.Group(tree.opening, tree.closing, items)
+  return tree

@@ -1,0 +1,180 @@
+"""Splits the text of an answer into tokens."""
+
+import dataclasses
+import re
+
+from mathft_jax.grading import trees
+
+MAX_TOKENS = 600
+# Python refuses to read longer integers, for the time that it would take.
+MAX_DIGITS = 1000
+
+FUNCTIONS = frozenset(
+  "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp"
+  " sqrt min max gcd lcm".split()
+)
+GREEK = frozenset(
+  "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi"
+  " rho sigma tau upsilon phi chi psi omega".split()
+)
+# Words with the name of what they measure; two names that differ are two
+# different quantities.
+UNITS = {
+  alias: words[0]
+  for words in (
+    line.split()
+    for line in (
+      "cm centimeter centimeters centimetre centimetres",
+      "mm millimeter millimeters",
+      "km kilometer kilometers kilometres",
+      "meter meters metre metres m",
+      "inch inches in",
+      "foot feet ft",
+      "yard yards yd",
+      "mile miles mi",
+      "second seconds sec s",
+      "minute minutes min",
+      "hour hours hr hrs h",
+      "day days",
+      "week weeks",
+      "month months",
+      "year years yr yrs",
+      "dollar dollars usd",
+      "cent cents",
+      "euro euros",
+      "gram grams g gm",
+      "kg kilogram kilograms",
+      "pound pounds lb lbs",
+      "ounce ounces oz",
+      "liter liters litre litres",
+      "ml milliliter milliliters",
+      "gallon gallons",
+      "degree degrees deg",
+      "radian radians rad",
+      "am",
+      "pm",
+      "acre acres",
+    )
+  )
+  for alias in words
+}
+_SHORT_UNITS = frozenset("cm mm km ft yd hr lb lbs kg ml oz mph usd".split())
+_SHORT_WORDS = frozenset(
+  "odd yes all none red one two six ten may no am pm way per sq".split()
+)
+_KNOWN = {"infinity": "infty", "inf": "infty", "pi": "pi", "div": "/"}
+_SEPARATORS = frozenset(["and", "or"])
+_TOKEN = re.compile(
+  r"""
+    (?P<blank>\s+)
+  | (?P<repeating>\d*\.\d*\\overline\{\d+\})
+  | (?P<based>(?:\d[0-9A-Z]*(?:\.[0-9A-Z]+)?|\\text\{[0-9A-Z]+\})
+      _(?:\{\d{1,2}\}|\d{1,2}))
+  | (?P<clock>[AaPp]\.\s?[Mm](?![A-Za-z])\.?)
+  | (?P<number>\d+\.?\d*|\.\d+)
+  | (?P<text>\\text\{[^{}]*\})
+  | (?P<environment>\\(?:begin|end)\{[A-Za-z]+\*?\})
+  | (?P<command>\\(?:[A-Za-z]+|.))
+  | (?P<letters>[A-Za-z]+)
+  | (?P<mark>.)
+  """,
+  re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+  r"""`kind` is one of number, repeating, based, letter, word, separator,
+  function, command, environment, mark, end.
+
+  Commands and functions stand without their backslash; `marked` tells \sin
+  from sin, and \text{m} from m.
+  """
+
+  kind: str
+  text: str
+  spaced: bool = False
+  marked: bool = False
+
+
+def tokenize(text: str) -> list[Token]:
+  """Returns the tokens of a normalized answer, with an "end" token.
+
+  Raises BoundExceeded for too many tokens, or digits in a number.
+  """
+  tokens: list[Token] = []
+  spaced = True
+  for match in _TOKEN.finditer(text):
+    kind = match.lastgroup or ""
+    found = match.group()
+    if kind == "blank":
+      spaced = True
+      continue
+    if kind == "letters":
+      before = text[match.start() - 1 : match.start()]
+      spaced = spaced or not before.isalnum()  # as in "}units"
+      tokens.extend(_letters(found, spaced))
+    elif kind == "clock":
+      tokens.append(Token("word", fold(found), spaced))
+    elif kind == "text":
+      tokens.extend(_marked_words(found[len("\\text{") : -1]))
+    elif kind == "command":
+      name = found[1:]
+      is_function = name in FUNCTIONS
+      tokens.append(
+        Token("function" if is_function else "command", name, spaced, True)
+      )
+    else:
+      tokens.append(Token(kind, found, spaced))
+    spaced = False
+    if len(tokens) > MAX_TOKENS:
+      raise trees.BoundExceeded(f"more than {MAX_TOKENS} tokens")
+    if kind in ("number", "repeating") and len(found) > MAX_DIGITS:
+      raise trees.BoundExceeded(f"a number of more than {MAX_DIGITS} digits")
+  tokens.append(Token("end", ""))
+  return tokens
+
+
+def fold(text: str) -> str:
+  """Returns the letters and digits alone, in lower case."""
+  return "".join(filter(str.isalnum, text)).lower()
+
+
+def _letters(run: str, spaced: bool) -> list[Token]:
+  lower = run.lower()
+  if lower in _SEPARATORS:
+    return [Token("separator", lower, spaced)]
+  if run in FUNCTIONS and run not in UNITS:
+    return [Token("function", run, spaced)]
+  if lower in _KNOWN:
+    return [Token("command", _KNOWN[lower], spaced)]
+  if run in GREEK:
+    return [Token("command", run, spaced)]
+  if run[:-1] in FUNCTIONS and run not in UNITS:  # sinx
+    return [Token("function", run[:-1], spaced), Token("letter", run[-1])]
+  is_word = (
+    lower in _SHORT_UNITS
+    or (lower in UNITS and len(run) > 2)
+    or lower in _SHORT_WORDS
+    or (len(run) >= 4 and spaced)
+  )
+  if is_word:
+    return [Token("word", run, spaced)]
+  return [
+    Token("letter", letter, spaced and index == 0)
+    for index, letter in enumerate(run)
+  ]
+
+
+def _marked_words(content: str) -> list[Token]:
+  """Tokens of what stands in \\text{}: words, numbers and marks."""
+  folded = fold(content)
+  if folded in _SEPARATORS:
+    return [Token("separator", folded, True, True)]
+  if folded in FUNCTIONS and folded not in UNITS:
+    return [Token("function", folded, True, True)]
+  if "," in content or any(map(str.isdigit, folded)):
+    return tokenize(content)[:-1]
+  return [
+    Token("word", word, True, True) for word in content.split() if fold(word)
+  ]

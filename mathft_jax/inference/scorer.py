@@ -1,0 +1,102 @@
+"""Candidates to evaluator scores."""
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mathft_jax import records
+from mathft_jax.data import features
+from mathft_jax.models import evaluator
+
+_START = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoringConfig:
+  """How many rows are scored at once, and to what lengths they are padded.
+
+  Rows are padded to a multiple of `length_step` tokens, so that a handful of
+  shapes is compiled.
+  """
+
+  rows_per_batch: int = 128
+  length_step: int = 32
+  problems_per_batch: int = 16
+
+
+class Scorer:
+  """Scores candidates: log S(X|P) of Eq. 7, in nats.
+
+  Identical solutions of a problem are scored once. Batches are laid out by
+  the list of problems alone, as the sampler's are.
+  """
+
+  def __init__(
+    self, model: evaluator.Evaluator, config: ScoringConfig = ScoringConfig()
+  ):
+    self._model = model
+    self._config = config
+    self._score = jax.jit(model.log_p_correct)
+
+  def score(
+    self,
+    params: Any,
+    sampled: Sequence[records.SampledProblem],
+    *,
+    evaluator: str,
+    finished: Collection[str] = (),
+  ) -> Iterator[records.ScoredProblem]:
+    """Yields the scores of each problem that is not in `finished`."""
+    size = self._config.problems_per_batch
+    for start in range(0, len(sampled), size):
+      batch = sampled[start : start + size]
+      if all(s.problem.problem_id in finished for s in batch):
+        continue
+      texts = {
+        (i, candidate.solution): None
+        for i, s in enumerate(batch)
+        for candidate in s.candidates
+      }
+      scores = self._score_texts(params, batch, list(texts))
+      for i, s in enumerate(batch):
+        if s.problem.problem_id not in finished:
+          yield records.ScoredProblem(
+            problem_id=s.problem.problem_id,
+            evaluator=evaluator,
+            scores={c.index: scores[i, c.solution] for c in s.candidates},
+          )
+
+  def _score_texts(
+    self,
+    params: Any,
+    batch: Sequence[records.SampledProblem],
+    texts: Sequence[tuple[int, str]],
+  ) -> dict[tuple[int, str], float]:
+    """The score of each (problem's place in the batch, solution)."""
+    rows = [
+      [
+        _START,
+        *features.evaluator_input_tokens(
+          self._model.vocabulary, batch[i].problem.text, solution
+        ),
+      ]
+      for i, solution in texts
+    ]
+    by_length = sorted(range(len(rows)), key=lambda r: len(rows[r]))
+    scores: dict[tuple[int, str], float] = {}
+    step, per_batch = self._config.length_step, self._config.rows_per_batch
+    for start in range(0, len(rows), per_batch):
+      chosen = by_length[start : start + per_batch]
+      longest = len(rows[chosen[-1]])
+      tokens = np.zeros((per_batch, -(-longest // step) * step), np.int32)
+      positions = np.zeros((per_batch,), np.int32)
+      for place, r in enumerate(chosen):
+        tokens[place, : len(rows[r])] = rows[r]
+        positions[place] = len(rows[r]) - 1
+      values = np.asarray(self._score(params, tokens, positions))
+      for place, r in enumerate(chosen):
+        scores[texts[r]] = float(values[place])
+    return scores

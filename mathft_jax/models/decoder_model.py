@@ -1,0 +1,93 @@
+"""What generator and evaluator share: one module, its variables, its logits."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from mathft_jax.decoding import generate, prefix_cache, sampling
+from mathft_jax.models import protocol, transformer
+
+
+@dataclasses.dataclass
+class DecoderModel:
+  """A decoder-only transformer with the vocabulary that it reads.
+
+  `loss_normalizing_factor` is the constant by which losses are divided; the
+  number of loss tokens of a batch, about, so that a clipping norm and a
+  reported loss mean the same at any batch size.
+  """
+
+  module: transformer.Transformer
+  vocabulary: Any
+  loss_normalizing_factor: float = 1.0
+  optimizer_def: Any = None
+
+  @property
+  def input_vocabulary(self) -> Any:
+    return self.vocabulary
+
+  @property
+  def output_vocabulary(self) -> Any:
+    return self.vocabulary
+
+  def get_initial_variables(
+    self,
+    rng: Array,
+    input_shapes: Mapping[str, Any],
+    input_types: Mapping[str, Any] | None = None,
+  ) -> Mapping[str, Any]:
+    """Parameters and their logical axes; no batch shape changes them."""
+    del input_shapes, input_types
+    return self.module.init(rng, jnp.zeros((1, 2), jnp.int32))
+
+  def logits(self, params: Any, batch: protocol.Batch) -> Float[Array, "B T V"]:
+    """A full forward pass over packed or unpacked rows."""
+    return self.module.apply(
+      {"params": params},
+      batch["decoder_input_tokens"],
+      batch.get("decoder_positions"),
+      batch.get("decoder_segment_ids"),
+    )[0]
+
+  def generate(
+    self,
+    params: Any,
+    prompts: Int[Array, "P T"],
+    prompt_lengths: Int[Array, " P"],
+    keys: Key[Array, " B"],
+    *,
+    max_tokens: int,
+    next_token: sampling.NextToken,
+  ) -> generate.Generated:
+    """Continues right-padded prompts, each in B / P rows.
+
+    A prompt starts with the token 0 that training shifts in before the first
+    token. Row b belongs to prompt b // (B / P) and draws from keys[b].
+    """
+    variables = {"params": params}
+    logits, (prefix_keys, prefix_values) = self.module.apply(
+      variables, prompts, logit_positions=prompt_lengths - 1
+    )
+    cache = prefix_cache.from_prompts(
+      prefix_keys,
+      prefix_values,
+      prompt_lengths,
+      rows_per_prompt=keys.shape[0] // prompts.shape[0],
+      max_generated=max_tokens,
+    )
+
+    def decode_step(tokens, cache):
+      return self.module.apply(variables, tokens, cache=cache)
+
+    return generate.generate(
+      decode_step,
+      logits[:, 0],
+      cache,
+      keys,
+      next_token=next_token,
+      eos_id=self.vocabulary.eos_id,
+    )

@@ -1,0 +1,130 @@
+"""The language model that writes solutions."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from clu import metrics as clu_metrics
+from jaxtyping import Array, Float, Int
+
+from mathft_jax import losses
+from mathft_jax.decoding import sampling
+from mathft_jax.models import decoder_model, protocol
+
+
+@dataclasses.dataclass
+class Generator(decoder_model.DecoderModel):
+  """Trained with `mle` (Eq. 3): solution tokens only.
+
+  `z_loss` is the weight of log(Z)^2. `next_token` is how `predict_batch`
+  decodes.
+  """
+
+  z_loss: float = 0.0
+  next_token: sampling.NextToken = sampling.Greedy()
+
+  @property
+  def FEATURE_CONVERTER_CLS(self) -> Any:
+    from mathft_jax.data import converters  # TensorFlow, only for training.
+
+    return converters.DecoderOnlyFeatureConverter
+
+  def loss_fn(
+    self, params: Any, batch: protocol.Batch, dropout_rng: Array | None
+  ) -> tuple[Float[Array, ""], protocol.Metrics]:
+    """Eq. 3 summed over the batch, divided by the normalising constant."""
+    del dropout_rng  # The open families train without dropout.
+    return token_loss(self, params, batch, self.z_loss)
+
+  def eval_fn(
+    self, params: Any, batch: protocol.Batch
+  ) -> tuple[Float[Array, ""], protocol.Metrics]:
+    """The loss without anything random."""
+    return self.loss_fn(params, batch, None)
+
+  def predict_batch(
+    self, params: Any, batch: protocol.Batch, rng: Array | None = None
+  ) -> Int[Array, "B T"]:
+    """The solution of each row."""
+    return self.predict_batch_with_aux(params, batch, rng)[0]
+
+  def predict_batch_with_aux(
+    self,
+    params: Any,
+    batch: protocol.Batch,
+    rng: Array | None = None,
+    *,
+    num_decodes: int = 1,
+    return_all_decodes: bool = False,
+  ) -> tuple[Array, dict[str, Array]]:
+    """Decodes [B, T] with their log-probabilities, in nats.
+
+    The prompt of a row is what stands before its first loss token. With
+    `return_all_decodes`, all `num_decodes` of a row, [B, N, T], by rising
+    log-probability, best last; otherwise the best.
+    """
+    tokens = batch["decoder_input_tokens"]
+    rows, length = tokens.shape
+    first_target = jnp.argmax(batch["decoder_loss_weights"] > 0, axis=1)
+    prompt_lengths = first_target + 1
+    prompts = jnp.where(
+      jnp.arange(length)[None] < prompt_lengths[:, None], tokens, 0
+    )
+    keys = jax.random.split(
+      jax.random.key(0) if rng is None else rng, rows * num_decodes
+    )
+    generated = self.generate(
+      params,
+      prompts,
+      prompt_lengths,
+      keys,
+      max_tokens=length,
+      next_token=self.next_token,
+    )
+    decodes = generated.tokens.reshape(rows, num_decodes, length)
+    scores = generated.log_probs.reshape(rows, num_decodes)
+    order = jnp.argsort(scores, axis=1)
+    scores = jnp.take_along_axis(scores, order, axis=1)
+    decodes = jnp.take_along_axis(decodes, order[..., None], axis=1)
+    if return_all_decodes:
+      return decodes, {"scores": scores}
+    return decodes[:, -1], {"scores": scores[:, -1]}
+
+  def score_batch(
+    self,
+    params: Any,
+    batch: protocol.Batch,
+    return_intermediates: bool = False,
+  ) -> Any:
+    """log p(X|P) of each row's loss tokens, in nats, [B]."""
+    log_probs = jax.nn.log_softmax(self.logits(params, batch))
+    chosen = jnp.take_along_axis(
+      log_probs, batch["decoder_target_tokens"][..., None], axis=-1
+    )[..., 0]
+    weights = batch["decoder_loss_weights"].astype(chosen.dtype)
+    scores = jnp.sum(chosen * weights, axis=-1)
+    if return_intermediates:
+      return scores, {"decoder": {"token_log_probs": (chosen,)}}
+    return scores
+
+
+def token_loss(
+  model: decoder_model.DecoderModel,
+  params: Any,
+  batch: protocol.Batch,
+  z_loss: float,
+) -> tuple[Float[Array, ""], protocol.Metrics]:
+  """Cross entropy at the weighted positions, with its metrics."""
+  logits = model.logits(params, batch)
+  targets = batch["decoder_target_tokens"]
+  weights = batch["decoder_loss_weights"].astype(jnp.float32)
+  total, weight = losses.token_cross_entropy(
+    logits, targets, weights, z_loss=z_loss
+  )
+  hits = jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights)
+  metrics = {
+    "loss": clu_metrics.Average(total=total, count=weight),
+    "accuracy": clu_metrics.Average(total=hits, count=weight),
+  }
+  return total / model.loss_normalizing_factor, metrics

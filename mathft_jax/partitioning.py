@@ -1,0 +1,126 @@
+"""The device mesh, and which axis of which array lies on which of its axes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+from flax.linen import partitioning as nn_partitioning
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+# Outer to inner: slices, pure data parallelism, sharded parameters, tensors.
+MESH_AXES = ("replica", "data", "fsdp", "tensor")
+
+# The axes over which the rows of a batch are spread.
+BATCH_AXES = ("replica", "data", "fsdp")
+
+# (logical axis of a parameter, mesh axis), as T5X writes them.
+Rules = Sequence[tuple[str, str | None]]
+
+STANDARD_RULES: Rules = (
+  ("vocab", "tensor"),
+  ("embed", "fsdp"),
+  ("mlp", "tensor"),
+  ("heads", "tensor"),
+  ("kv_heads", "tensor"),
+  ("head_dim", None),
+  ("layers", None),
+)
+
+
+def make_mesh(
+  shape: Mapping[str, int] | None = None,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """A mesh of all devices; axes that `shape` leaves out have size 1.
+
+  One size may be -1: what the others leave. Without a shape all devices stand
+  on `data`. Raises ValueError if the sizes do not multiply to the devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = {"data": -1} if shape is None else dict(shape)
+  unknown = sorted(set(sizes) - set(MESH_AXES))
+  if unknown:
+    raise ValueError(f"no mesh axis {unknown}; there are {list(MESH_AXES)}")
+  sizes = {axis: sizes.get(axis, 1) for axis in MESH_AXES}
+  known = math.prod(size for size in sizes.values() if size != -1)
+  open_axes = [axis for axis, size in sizes.items() if size == -1]
+  if len(open_axes) == 1 and len(devices) % known == 0:
+    sizes[open_axes[0]] = len(devices) // known
+  if math.prod(sizes.values()) != len(devices):
+    raise ValueError(
+      f"a mesh of {sizes} does not hold the {len(devices)} devices of this"
+      " run; make the sizes multiply to that number, one of them may be -1"
+    )
+  shaped = np.asarray(devices).reshape(tuple(sizes.values()))
+  return Mesh(shaped, MESH_AXES)
+
+
+def param_shardings(
+  mesh: Mesh,
+  params: Any,
+  params_axes: Any,
+  rules: Rules = STANDARD_RULES,
+) -> Any:
+  """A NamedSharding for each parameter, by its logical axes.
+
+  Raises ValueError for a logical axis without a rule, and for a dimension that
+  the mesh does not divide.
+  """
+  mesh_axes = dict(rules)
+  names = flax.core.unfreeze(nn_partitioning.get_axis_names(params_axes))
+  params = flax.core.unfreeze(params)
+
+  def sharding(path, param, logical):
+    placed = []
+    for size, axis in zip(param.shape, logical, strict=True):
+      if axis not in mesh_axes:
+        raise ValueError(
+          f"{jax.tree_util.keystr(path)} has the logical axis {axis!r}, for"
+          f" which there is no rule; rules are for {sorted(mesh_axes)}"
+        )
+      mesh_axis = mesh_axes[axis]
+      if mesh_axis and size % mesh.shape[mesh_axis]:
+        raise ValueError(
+          f"{jax.tree_util.keystr(path)} has {size} along {axis!r}, which"
+          f" {mesh.shape[mesh_axis]} devices on mesh axis {mesh_axis!r} do not"
+          " divide; change the mesh or the model's size"
+        )
+      placed.append(mesh_axis)
+    return NamedSharding(mesh, PartitionSpec(*placed))
+
+  return jax.tree_util.tree_map_with_path(sharding, params, names)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows over the data axes, everything else whole."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on each device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(
+  mesh: Mesh, batch_size: int, num_microbatches: int = 1
+) -> None:
+  """Raises ValueError unless the rows divide into shards and microbatches."""
+  shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  if batch_size % (shards * num_microbatches):
+    raise ValueError(
+      f"a batch of {batch_size} does not divide into {shards} data shards x"
+      f" {num_microbatches} microbatches; set BATCH_SIZE to a multiple of"
+      f" {shards * num_microbatches}"
+    )
+
+
+def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """This host's rows of a batch as parts of global arrays."""
+  sharding = batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
+    for name, rows in batch.items()
+  }

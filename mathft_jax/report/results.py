@@ -1,0 +1,355 @@
+"""Run directories -> correctness of every pick on every problem."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mathft_jax import records, samples
+from mathft_jax.records import Cluster, GradedProblem, SampledProblem
+from mathft_jax.report import manifest
+from mathft_jax.rerank import clusters, estimators, rerankers, sweeps
+
+# K and N' of the columns that do not choose them by looking at the results.
+DEFAULT_K = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorResults:
+  """One generator's graded candidates; problems stand in order of their id.
+
+  That order makes a resumed run's report equal to an unbroken run's.
+  """
+
+  generator: manifest.Generator
+  problems: tuple[SampledProblem, ...]
+  graded: tuple[GradedProblem, ...]
+
+  @property
+  def num_candidates(self) -> int:
+    return len(self.problems[0].candidates)
+
+  @functools.cached_property
+  def ids(self) -> tuple[str, ...]:
+    return tuple(s.problem.problem_id for s in self.problems)
+
+  @functools.cached_property
+  def greedy(self) -> Float[np.ndarray, " P"] | None:
+    """Pass@1; None unless every problem has a greedy candidate."""
+    if any(sampled.greedy is None for sampled in self.problems):
+      return None
+    return np.array(
+      [g.grades[records.GREEDY_INDEX].is_correct for g in self.graded], float
+    )
+
+  @functools.cached_property
+  def candidates(self) -> Bool[np.ndarray, "P N"]:
+    """Which candidates are correct."""
+    return np.array(
+      [
+        [g.grades[c.index].is_correct for c in s.candidates]
+        for s, g in zip(self.problems, self.graded, strict=True)
+      ]
+    )
+
+  @property
+  def any_candidate(self) -> Float[np.ndarray, " P"]:
+    """Pass@N."""
+    return self.candidates.any(axis=1).astype(float)
+
+  @property
+  def mean_candidate(self) -> Float[np.ndarray, " P"]:
+    return self.candidates.mean(axis=1)
+
+  @functools.cached_property
+  def majority(self) -> Float[np.ndarray, " P"]:
+    """Maj1@N."""
+    picks = [
+      rerankers.majority_vote(g.clusters) if g.clusters else None
+      for g in self.graded
+    ]
+    return np.array(
+      [
+        is_correct_pick(g, pick)
+        for g, pick in zip(self.graded, picks, strict=True)
+      ],
+      float,
+    )
+
+  @functools.cached_property
+  def top_clusters(self) -> Float[np.ndarray, "P N"]:
+    """MajK@N: whether any of the K largest clusters is correct."""
+    found = np.zeros((len(self.graded), self.num_candidates))
+    for row, graded in zip(found, self.graded, strict=True):
+      ranked = rerankers.top_clusters(graded.clusters, len(row))
+      for rank, cluster in enumerate(ranked):
+        if clusters.is_correct(cluster, graded.grades):
+          row[rank:] = 1
+          break
+    return found
+
+  @functools.cached_property
+  def pass_at_k(self) -> Float[np.ndarray, "P N"]:
+    return estimators.pass_at_k_curves(
+      self.num_candidates, self.candidates.sum(axis=1).tolist()
+    )
+
+  @functools.cached_property
+  def maj_at_k(self) -> Float[np.ndarray, "P N"]:
+    curves = []
+    for seed, (sampled, graded) in enumerate(
+      zip(self.problems, self.graded, strict=True)
+    ):
+      label_of = {
+        member: label
+        for label, cluster in enumerate(graded.clusters)
+        for member in cluster.members
+      }
+      labels = [label_of.get(c.index, -1) for c in sampled.candidates]
+      correct = [clusters.is_correct(c, graded.grades) for c in graded.clusters]
+      curves.append(
+        estimators.maj_at_k_curve(
+          np.array(labels), np.array(correct, bool), seed
+        )
+      )
+    return np.array(curves)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatorResults:
+  """One evaluator's view of one generator's candidates."""
+
+  evaluator: manifest.Evaluator
+  generated: GeneratorResults
+  scores: tuple[Mapping[int, float], ...]
+
+  @functools.cached_property
+  def clusters(self) -> tuple[list[Cluster], ...]:
+    return tuple(
+      clusters.with_scores(graded.clusters, scores)
+      for graded, scores in zip(self.generated.graded, self.scores, strict=True)
+    )
+
+  @functools.cached_property
+  def fixed(self) -> dict[str, Float[np.ndarray, " P"]]:
+    """Correctness of the rerankers without K, by name."""
+    picks = [sweeps.fixed_picks(found) for found in self.clusters]
+    return {
+      name: np.array(
+        [
+          is_correct_pick(graded, pick[name])
+          for graded, pick in zip(self.generated.graded, picks, strict=True)
+        ],
+        float,
+      )
+      for name in sweeps.FIXED
+    }
+
+  @functools.cached_property
+  def swept(self) -> dict[str, Float[np.ndarray, "P N"]]:
+    """Correctness of the rerankers with K or N' = 1 ... N, by name."""
+    size = self.generated.num_candidates
+    picks = [sweeps.swept_picks(found, size) for found in self.clusters]
+    return {
+      name: np.array(
+        [
+          [is_correct_pick(graded, answer) for answer in pick[name]]
+          for graded, pick in zip(self.generated.graded, picks, strict=True)
+        ],
+        float,
+      )
+      for name in sweeps.SWEPT
+    }
+
+  @functools.cached_property
+  def cost_ratio(self) -> Float[np.ndarray, "P N"]:
+    """The share of candidates that the K largest clusters hold."""
+    size = self.generated.num_candidates
+    counts = [sweeps.num_scored(found, size) for found in self.clusters]
+    return np.array(counts) / size
+
+  def at(self, name: str, k: int) -> Float[np.ndarray, " P"]:
+    """Correctness of one reranker; `k` matters to the swept ones only."""
+    if name in self.fixed:
+      return self.fixed[name]
+    return self.swept[name][:, min(k, self.generated.num_candidates) - 1]
+
+  def num_ties(self) -> dict[str, int]:
+    """On how many problems the tie rule decides, at the default K and N'."""
+    ties = [sweeps.is_tied(c, DEFAULT_K, DEFAULT_K) for c in self.clusters]
+    return {name: sum(t[name] for t in ties) for name in ties[0]}
+
+  def auc_within_problems(self) -> estimators.Estimate | None:
+    return estimators.auc_within_problems(*self._scored_candidates())
+
+  def auc_over_candidates(self) -> estimators.Estimate | None:
+    return estimators.auc_over_candidates(*self._scored_candidates())
+
+  def _scored_candidates(self):
+    scores, is_correct = [], []
+    for graded, by_index in zip(
+      self.generated.graded, self.scores, strict=True
+    ):
+      indices = [i for i in sorted(by_index) if i != records.GREEDY_INDEX]
+      scores.append(np.array([by_index[i] for i in indices], float))
+      is_correct.append(
+        np.array([graded.grades[i].is_correct for i in indices], bool)
+      )
+    return scores, is_correct
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+  """Everything that one run directory holds."""
+
+  manifest: manifest.Manifest
+  generators: Mapping[str, GeneratorResults]
+  evaluators: tuple[EvaluatorResults, ...]
+
+  def find_evaluated(
+    self, evaluator: manifest.Evaluator, generator: str | None
+  ) -> EvaluatorResults | None:
+    for results in self.evaluators:
+      if (
+        results.evaluator.name == evaluator.name
+        and results.generated.generator.name == generator
+      ):
+        return results
+    return None
+
+  def main_generator(self) -> str | None:
+    """The generator that evaluators start from; else the last first one."""
+    names = [g.name for g in self.manifest.generators]
+    for evaluator in self.manifest.evaluators:
+      if evaluator.initial in names:
+        return evaluator.initial
+    firsts = [
+      g.name
+      for g in self.manifest.generators
+      if g.evaluator_loss is None and g.is_decoded
+    ]
+    return firsts[-1] if firsts else None
+
+
+def is_correct_pick(graded: GradedProblem, answer: str | None) -> bool:
+  """Whether a picked answer is correct; no answer is wrong."""
+  for cluster in graded.clusters:
+    if cluster.answer == answer:
+      return clusters.is_correct(cluster, graded.grades)
+  return False
+
+
+def read(run: manifest.Manifest) -> RunResults:
+  """Reads all candidates, grades and scores of a run.
+
+  Raises ValueError where they do not belong together, FileNotFoundError for
+  a file that the manifest names.
+  """
+  generators = {
+    generator.name: _read_generator(run, generator)
+    for generator in run.generators
+    if generator.is_decoded
+  }
+  evaluators = tuple(
+    _read_evaluator(run, evaluator, generators[name], path)
+    for evaluator in run.evaluators
+    for name, path in evaluator.scores.items()
+    if path is not None and name in generators
+  )
+  return RunResults(run, generators, evaluators)
+
+
+def _read_generator(
+  run: manifest.Manifest, generator: manifest.Generator
+) -> GeneratorResults:
+  assert generator.candidates is not None and generator.grades is not None
+  directory = run.directory / generator.candidates
+  path = run.directory / generator.grades
+  problems = sorted(
+    samples.read_candidates(directory), key=lambda s: s.problem.problem_id
+  )
+  if not problems:
+    raise ValueError(f"{directory} holds no problem")
+  grades = samples.read_grades(path)
+  sizes = {len(s.candidates): s.problem.problem_id for s in problems}
+  if len(sizes) > 1 or 0 in sizes:
+    raise ValueError(
+      f"{directory}: problems differ in their number of candidates (such as"
+      f" {sizes}); every problem needs the same number, and at least 1"
+    )
+  _check_same_problems(
+    {s.problem.problem_id for s in problems}, set(grades), path, "grade"
+  )
+  graded = tuple(grades[s.problem.problem_id] for s in problems)
+  for sampled, one in zip(problems, graded, strict=True):
+    wanted = {c.index for c in sampled.candidates}
+    if sampled.greedy:
+      wanted.add(records.GREEDY_INDEX)
+    _check_indices(
+      wanted, wanted, set(one.grades), path, one.problem_id, "grade"
+    )
+    members = {i for cluster in one.clusters for i in cluster.members}
+    if not members <= wanted:
+      raise ValueError(
+        f"{path}: problem {one.problem_id!r} has a cluster of candidates that"
+        f" nobody drew: {sorted(members - wanted)[:5]}"
+      )
+  return GeneratorResults(generator, tuple(problems), graded)
+
+
+def _read_evaluator(
+  run: manifest.Manifest,
+  evaluator: manifest.Evaluator,
+  generated: GeneratorResults,
+  relative: str,
+) -> EvaluatorResults:
+  path = run.directory / relative
+  scored = samples.read_scores(path)
+  _check_same_problems(set(generated.ids), set(scored), path, "score")
+  for sampled, graded in zip(generated.problems, generated.graded, strict=True):
+    known = {c.index for c in sampled.candidates} | {records.GREEDY_INDEX}
+    problem_id = sampled.problem.problem_id
+    found = set(scored[problem_id].scores)
+    wanted = {i for cluster in graded.clusters for i in cluster.members}
+    _check_indices(wanted, known, found, path, problem_id, "score")
+  return EvaluatorResults(
+    evaluator, generated, tuple(scored[i].scores for i in generated.ids)
+  )
+
+
+def _check_same_problems(
+  problems: set[str], found: set[str], path, verb: str
+) -> None:
+  if found - problems:
+    raise ValueError(
+      f"{path}: {len(found - problems)} problems are not among the"
+      f" candidates, such as {min(found - problems)!r}; {verb} the candidates"
+      " of this directory"
+    )
+  if problems - found:
+    raise ValueError(
+      f"{path}: {len(problems - found)} of {len(problems)} problems are"
+      f" missing, such as {min(problems - found)!r}; let the stage finish"
+    )
+
+
+def _check_indices(
+  wanted: set[int],
+  known: set[int],
+  found: set[int],
+  path,
+  problem_id: str,
+  noun: str,
+) -> None:
+  if found - known:
+    raise ValueError(
+      f"{path}: problem {problem_id!r} has a {noun} for candidates that nobody"
+      f" drew: {sorted(found - known)[:5]}"
+    )
+  if wanted - found:
+    raise ValueError(
+      f"{path}: problem {problem_id!r} has no {noun} for candidates"
+      f" {sorted(wanted - found)[:5]}; let the stage finish"
+    )

@@ -1,0 +1,156 @@
+"""One fine-tuning run: builds what the loop drives, then starts it."""
+
+import dataclasses
+import functools
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from mathft_jax import checkpoint, partitioning
+from mathft_jax.data import stream
+from mathft_jax.models import protocol
+from mathft_jax.training import (
+  loop,
+  metric_writer,
+  optimizer,
+  step,
+)
+from mathft_jax.training import state as train_state
+
+_logger = logging.getLogger(__name__)
+
+# params -> numbers, `checkpoint.BEST` among them
+Evaluate = Callable[[Any], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+  """What decides a fine-tuning run, beside its model, data and start.
+
+  `batch_size` counts rows of packed examples (or pairs) over all hosts.
+  `feature_lengths` are T5X's TASK_FEATURE_LENGTHS: the most tokens of
+  `inputs` and `targets`; a row is as long as both together.
+  """
+
+  num_steps: int
+  batch_size: int
+  feature_lengths: Mapping[str, int]
+  eval_period: int
+  make_optimizer: Callable[[int], optax.GradientTransformation] = (
+    optimizer.AdamW()
+  )
+  pack: bool = True
+  num_microbatches: int = 1
+  mesh_shape: Mapping[str, int] | None = None
+  rules: partitioning.Rules = partitioning.STANDARD_RULES
+  keep_last: int = 1
+  log_period: int = 50
+
+  def __post_init__(self):
+    for name in ("num_steps", "batch_size", "eval_period", "log_period"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+  """What a run ended with: its best checkpoint and that one's numbers."""
+
+  checkpoints: pathlib.Path
+  best_step: int
+  metrics: Mapping[str, float]
+  num_params: int
+
+
+def finetune(
+  model: protocol.LanguageModel,
+  task: str,
+  config: TrainingConfig,
+  evaluate: Evaluate,
+  *,
+  model_dir: str | pathlib.Path,
+  params: Any = None,
+  seed: int = 0,
+) -> Finished:
+  """Trains `model` on a registered task or mixture; goes on where it stopped.
+
+  Starts from `params`, or from new ones. In `model_dir` it leaves
+  `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `best.json`. The best
+  checkpoint by `evaluate` is the result, not the last one.
+  """
+  model_dir = pathlib.Path(model_dir)
+  mesh = partitioning.make_mesh(config.mesh_shape)
+  partitioning.check_batch_size(
+    mesh, config.batch_size, config.num_microbatches
+  )
+  make_optimizer = config.make_optimizer(config.num_steps)
+  abstract = train_state.abstract_state(
+    model, make_optimizer, mesh, config.rules
+  )
+  state = train_state.create(
+    model, make_optimizer, abstract, seed=seed, params=params
+  )
+  batches = stream.BatchStream(
+    stream.StreamConfig(
+      task_or_mixture=task,
+      split="train",
+      feature_lengths=dict(config.feature_lengths),
+      batch_size=config.batch_size // jax.process_count(),
+      feature_converter=model.FEATURE_CONVERTER_CLS(pack=config.pack),
+      vocabulary=model.output_vocabulary,
+      seed=seed,
+      shard_index=jax.process_index(),
+      num_shards=jax.process_count(),
+    )
+  )
+  step_fn = jax.jit(
+    functools.partial(
+      step.train_step,
+      loss_fn=model.loss_fn,
+      optimizer=make_optimizer,
+      num_microbatches=config.num_microbatches,
+    ),
+    in_shardings=(_shardings(abstract), partitioning.batch_sharding(mesh)),
+    out_shardings=(_shardings(abstract), partitioning.replicated(mesh)),
+    donate_argnums=0,
+  )
+  with (
+    checkpoint.Checkpointer(
+      model_dir / "checkpoints", config.keep_last
+    ) as checkpointer,
+    metric_writer.MetricWriter(model_dir) as writer,
+  ):
+    loop.train(
+      state,
+      step_fn=step_fn,
+      stream=batches,
+      num_steps=config.num_steps,
+      evaluate=evaluate,
+      eval_period=config.eval_period,
+      checkpointer=checkpointer,
+      writer=writer,
+      put_batch=functools.partial(partitioning.shard_batch, mesh),
+      log_period=config.log_period,
+      name=model_dir.name,
+    )
+    best = checkpointer.best()
+  assert best is not None  # The loop saves at its last step.
+  best_step, metrics = best
+  if checkpoint.is_main_process():
+    text = json.dumps({"step": best_step, **metrics}, indent=2)
+    (model_dir / "best.json").write_text(text + "\n", encoding="utf-8")
+  return Finished(
+    checkpoints=model_dir / "checkpoints",
+    best_step=best_step,
+    metrics=metrics,
+    num_params=train_state.num_params(abstract.params),
+  )
+
+
+def _shardings(tree: Any) -> Any:
+  return jax.tree.map(lambda leaf: leaf.sharding, tree)

@@ -1,0 +1,38 @@
+"""Numbers of a run to metrics.jsonl and TensorBoard."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+
+class MetricWriter:
+  """Appends to `metrics.jsonl` and writes TensorBoard events beside it.
+
+  A restarted run appends, after an empty line; where a step appears twice, the
+  later line is the one that counts.
+  """
+
+  def __init__(self, directory: str | pathlib.Path):
+    from clu import metric_writers  # Imports TensorFlow.
+
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+    if self._file.tell():
+      # A line that an earlier run left torn must not swallow the next one.
+      self._file.write("\n")
+    self._events = metric_writers.SummaryWriter(str(directory / "tensorboard"))
+
+  def __enter__(self) -> "MetricWriter":
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self._file.close()
+    self._events.close()
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """One line and one set of events."""
+    row = {"step": step, **{k: float(v) for k, v in values.items()}}
+    self._file.write(json.dumps(row) + "\n")
+    self._file.flush()
+    self._events.write_scalars(step, dict(values))

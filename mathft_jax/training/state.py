@@ -1,0 +1,142 @@
+"""Parameters, optimizer state and step, created where they belong."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from mathft_jax import partitioning
+from mathft_jax.models import protocol
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything that a step changes."""
+
+  step: Int[Array, ""]
+  params: Any
+  opt_state: Any
+
+
+def abstract_state(
+  model: protocol.LanguageModel,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  rules: partitioning.Rules = partitioning.STANDARD_RULES,
+) -> TrainState:
+  """Shapes, dtypes and shardings of a state, with nothing allocated."""
+  params = abstract_params(model, mesh, rules)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+  opt_state = jax.eval_shape(optimizer.init, params)
+  everywhere = partitioning.replicated(mesh)
+  opt_state = optax.tree_map_params(
+    optimizer,
+    _placed,
+    opt_state,
+    shardings,
+    transform_non_params=lambda leaf: _placed(leaf, everywhere),
+  )
+  step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+  return TrainState(step, params, opt_state)
+
+
+def abstract_params(
+  model: protocol.LanguageModel,
+  mesh: Mesh | None = None,
+  rules: partitioning.Rules = partitioning.STANDARD_RULES,
+) -> Any:
+  """Shapes, dtypes and shardings of a model's parameters.
+
+  Without a mesh they all lie on the first device.
+  """
+  mesh = mesh or partitioning.make_mesh({}, jax.devices()[:1])
+  variables = jax.eval_shape(
+    lambda: model.get_initial_variables(jax.random.key(0), {})
+  )
+  params = variables["params"]
+  shardings = partitioning.param_shardings(
+    mesh, params, _params_axes(model), rules
+  )
+  return jax.tree.map(_placed, params, shardings)
+
+
+def create(
+  model: protocol.LanguageModel,
+  optimizer: optax.GradientTransformation,
+  abstract: TrainState,
+  *,
+  seed: int,
+  params: Any = None,
+) -> TrainState:
+  """A state at step 0, with new parameters or with those given.
+
+  Raises ValueError if the given parameters have other names or shapes.
+  """
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  if params is None:
+    params = jax.jit(
+      lambda: model.get_initial_variables(jax.random.key(seed), {})["params"],
+      out_shardings=shardings.params,
+    )()
+  else:
+    check_same_shapes(params, abstract.params)
+    # A copy: the step donates its state, and the caller's params live on.
+    params = jax.tree.map(
+      lambda value, leaf: jnp.copy(
+        jax.device_put(jnp.asarray(value, leaf.dtype), leaf.sharding)
+      ),
+      params,
+      abstract.params,
+    )
+  opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+  step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
+  return TrainState(step, params, opt_state)
+
+
+def check_same_shapes(params: Any, expected: Any) -> None:
+  """Raises ValueError that names the parameters that differ."""
+  have = _shapes(params)
+  want = _shapes(expected)
+  if have == want:
+    return
+  differing = [
+    f"{name} is {have.get(name, 'missing')}, not {want.get(name, 'there')}"
+    for name in sorted(have.keys() | want.keys())
+    if have.get(name) != want.get(name)
+  ]
+  raise ValueError(
+    "the initial parameters do not fit the model: "
+    + "; ".join(differing[:5])
+    + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+    + "; take the model configuration that the checkpoint was made with"
+  )
+
+
+def num_params(params: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+
+
+def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _params_axes(model: protocol.LanguageModel) -> Any:
+  """The axis names, which `eval_shape` itself does not return."""
+  holder = {}
+
+  def trace():
+    variables = model.get_initial_variables(jax.random.key(0), {})
+    holder["axes"] = variables["params_axes"]
+    return variables["params"]
+
+  jax.eval_shape(trace)
+  return holder["axes"]

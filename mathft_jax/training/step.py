@@ -1,0 +1,79 @@
+"""One training step as a pure function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics as clu_metrics
+
+from mathft_jax.models import protocol
+from mathft_jax.training import state as train_state
+
+# (params, batch, dropout_rng) -> (loss, metrics)
+LossFn = Callable[[Any, protocol.Batch, Any], tuple[Any, protocol.Metrics]]
+
+
+def train_step(
+  state: train_state.TrainState,
+  batch: protocol.Batch,
+  *,
+  loss_fn: LossFn,
+  optimizer: optax.GradientTransformation,
+  num_microbatches: int = 1,
+) -> tuple[train_state.TrainState, protocol.Metrics]:
+  """The state after one update, and the metrics of the batch.
+
+  The rows are taken in `num_microbatches` parts whose gradients are added. If
+  the loss or the gradient is not finite the update is left out: only the step
+  moves on, and the metric `nonfinite` is 1.
+  """
+  gradients, loss, metrics = _accumulate(
+    loss_fn, state.params, batch, num_microbatches
+  )
+  norm = optax.global_norm(gradients)
+  is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+  updates, opt_state = optimizer.update(
+    gradients, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+
+  def keep_if_finite(new, old):
+    return jax.tree.map(lambda n, o: jnp.where(is_finite, n, o), new, old)
+
+  metrics = dict(metrics)
+  metrics["grad_norm"] = clu_metrics.Average(norm, jnp.ones(()))
+  metrics["nonfinite"] = clu_metrics.Average(
+    1.0 - is_finite.astype(jnp.float32), jnp.ones(())
+  )
+  new_state = train_state.TrainState(
+    step=state.step + 1,
+    params=keep_if_finite(params, state.params),
+    opt_state=keep_if_finite(opt_state, state.opt_state),
+  )
+  return new_state, metrics
+
+
+def _accumulate(loss_fn, params, batch, num_microbatches: int):
+  """(gradients, loss, metrics) summed or merged over the microbatches."""
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  if num_microbatches == 1:
+    (loss, metrics), gradients = grad_fn(params, batch, None)
+    return gradients, loss, metrics
+  parts = jax.tree.map(
+    lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
+  )
+  first = jax.tree.map(lambda x: x[0], parts)
+  (loss, metrics), gradients = grad_fn(params, first, None)
+
+  def add(total, part):
+    gradients, loss, metrics = total
+    (part_loss, part_metrics), part_gradients = grad_fn(params, part, None)
+    merged = {k: metrics[k].merge(part_metrics[k]) for k in metrics}
+    gradients = jax.tree.map(jnp.add, gradients, part_gradients)
+    return (gradients, loss + part_loss, merged), None
+
+  rest = jax.tree.map(lambda x: x[1:], parts)
+  total, _ = jax.lax.scan(add, (gradients, loss, metrics), rest)
+  return total

@@ -1,0 +1,104 @@
+"""`mathft grade` grades each problem once, and single pairs."""
+
+import pytest
+
+from mathft_jax import records, samples
+from mathft_jax.cli import grade
+from mathft_jax.rerank import clusters
+
+
+@pytest.fixture
+def candidates(tmp_path):
+  """A directory of three problems with two candidates each."""
+  with samples.JsonLinesStore(tmp_path / samples.shard_name(0, 1)) as store:
+    for name in "abc":
+      answers = ["4", "5"]
+      store.append(
+        records.SampledProblem(
+          records.Problem(name, "2 + 2", "4"),
+          records.Candidate(name, -1, "text", "4", 1, -1.0, "eos"),
+          tuple(
+            records.Candidate(name, i, "text", answer, 1, -1.0, "eos")
+            for i, answer in enumerate(answers)
+          ),
+          "generator",
+          {},
+        ).to_json()
+      )
+  return tmp_path
+
+
+def _grades(candidates):
+  return samples.read_grades(
+    candidates / samples.grades_name(grade.grader.GRADER)
+  )
+
+
+def test_every_candidate_of_a_directory_is_graded(candidates, capsys):
+  assert grade.main([str(candidates)]) == 0
+  graded = _grades(candidates)
+  assert list(graded) == ["a", "b", "c"]
+  verdicts = {i: g.is_correct for i, g in graded["b"].grades.items()}
+  assert verdicts == {-1: True, 0: True, 1: False}
+  assert "3 problems, 6 candidates: 3 correct" in capsys.readouterr().out
+
+
+def test_one_file_may_be_named_instead_of_its_directory(candidates):
+  assert grade.main([str(candidates / samples.shard_name(0, 1))]) == 0
+  assert len(_grades(candidates)) == 3
+
+
+def test_a_stopped_run_goes_on_where_it_was(candidates, monkeypatch):
+  grade_problem = clusters.grade_problem
+  calls = []
+
+  def stop_at_second(sampled):
+    calls.append(sampled.problem.problem_id)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    return grade_problem(sampled)
+
+  monkeypatch.setattr(clusters, "grade_problem", stop_at_second)
+  assert grade.main([str(candidates)]) == 130
+  assert list(_grades(candidates)) == ["a"]
+  assert grade.main([str(candidates)]) == 0
+  assert calls == ["a", "b", "b", "c"]
+  assert list(_grades(candidates)) == ["a", "b", "c"]
+
+
+def test_grades_of_other_problems_are_not_continued(candidates, capsys):
+  output = candidates / "other.jsonl"
+  with samples.JsonLinesStore(output) as store:
+    store.append(records.GradedProblem("z", "mathft-1", {}, ()).to_json())
+  assert grade.main([str(candidates), "--output", str(output)]) == 2
+  assert "'z'" in capsys.readouterr().err
+
+
+def test_grades_of_another_grader_are_not_continued(candidates, capsys):
+  output = candidates / "other.jsonl"
+  with samples.JsonLinesStore(output) as store:
+    store.append(records.GradedProblem("a", "old-0", {}, ()).to_json())
+  assert grade.main([str(candidates), "--output", str(output)]) == 2
+  assert "old-0" in capsys.readouterr().err
+
+
+def test_a_missing_directory_is_one_line_and_exit_code_2(tmp_path, capsys):
+  assert grade.main([str(tmp_path / "nowhere")]) == 2
+  err = capsys.readouterr().err
+  assert err.startswith("mathft grade: error: ") and err.count("\n") == 1
+
+
+def test_a_pair_answers_with_its_exit_code(capsys):
+  assert grade.main(["--reference", "1/2", "--candidate", "0.5"]) == 0
+  assert capsys.readouterr().out.startswith("equivalent")
+  assert grade.main(["--reference", "1/2", "--candidate", "2"]) == 1
+  assert capsys.readouterr().out.startswith("not equivalent")
+
+
+@pytest.mark.parametrize(
+  "argv", [[], ["--reference", "1"], ["dir", "--reference", "1"]]
+)
+def test_half_a_request_is_refused(argv):
+  with pytest.raises(SystemExit) as stopped:
+    grade.main(argv)
+  assert stopped.value.code == 2

@@ -1,0 +1,171 @@
+"""Tests of mathft_jax.data.converters."""
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from mathft_jax.data import converters
+
+_LENGTHS = {"inputs": 7, "targets": 5}
+_LENGTH = 12
+
+
+def _examples(num_examples: int, seed: int = 0) -> list[tuple[list, list]]:
+  rng = np.random.default_rng(seed)
+
+  def tokens(most: int) -> list:
+    return rng.integers(1, 100, rng.integers(1, most + 1)).tolist()
+
+  return [
+    (tokens(_LENGTHS["inputs"]), tokens(_LENGTHS["targets"]))
+    for _ in range(num_examples)
+  ]
+
+
+def _dataset(examples) -> tf.data.Dataset:
+  return tf.data.Dataset.from_generator(
+    lambda: ({"inputs": i, "targets": t} for i, t in examples),
+    output_signature={
+      name: tf.TensorSpec([None], tf.int32) for name in _LENGTHS
+    },
+  )
+
+
+def _convert(converter, examples) -> list[dict[str, np.ndarray]]:
+  dataset = converter(_dataset(examples), task_feature_lengths=_LENGTHS)
+  return list(dataset.as_numpy_iterator())
+
+
+def _expected(inputs: list, targets: list, bos_id: int = 0) -> dict:
+  """An example by hand, unpadded."""
+  tokens = inputs + targets
+  return {
+    "decoder_input_tokens": [bos_id] + tokens[:-1],
+    "decoder_target_tokens": tokens,
+    "decoder_loss_weights": [0.0] * len(inputs) + [1.0] * len(targets),
+  }
+
+
+def _pack_by_hand(examples) -> list[list[int]]:
+  """Returns the examples' numbers in each row, by first fit."""
+  rows: list[list[int]] = []
+  room: list[int] = []
+  for number, (inputs, targets) in enumerate(examples):
+    size = len(inputs) + len(targets)
+    fits = [row for row, left in enumerate(room) if left >= size]
+    if not fits:
+      rows.append([])
+      room.append(_LENGTH)
+      fits = [len(rows) - 1]
+    rows[fits[0]].append(number)
+    room[fits[0]] -= size
+  return rows
+
+
+def test_unpacked_examples_are_those_made_by_hand():
+  examples = _examples(20)
+  rows = _convert(
+    converters.DecoderOnlyFeatureConverter(pack=False, bos_id=3), examples
+  )
+  for row, example in zip(rows, examples, strict=True):
+    expected = _expected(*example, bos_id=3)
+    assert set(row) == set(expected)
+    for name, values in expected.items():
+      padded = values + [0] * (_LENGTH - len(values))
+      np.testing.assert_array_equal(row[name], padded)
+
+
+def test_dtypes_of_a_batch():
+  (row, *_) = _convert(
+    converters.DecoderOnlyFeatureConverter(pack=True), _examples(4)
+  )
+  assert {name: value.dtype.name for name, value in row.items()} == {
+    "decoder_input_tokens": "int32",
+    "decoder_target_tokens": "int32",
+    "decoder_loss_weights": "float32",
+    "decoder_segment_ids": "int32",
+    "decoder_positions": "int32",
+  }
+
+
+@pytest.mark.parametrize("num_examples", [1, 7, 60])
+def test_packing_is_first_fit_and_changes_no_example(num_examples):
+  examples = _examples(num_examples)
+  rows = _convert(
+    converters.DecoderOnlyFeatureConverter(pack=True, bos_id=3), examples
+  )
+  by_hand = _pack_by_hand(examples)
+  assert len(rows) == len(by_hand)
+  for row, numbers in zip(rows, by_hand, strict=True):
+    expected = {name: [] for name in row}
+    for segment, number in enumerate(numbers, start=1):
+      example = _expected(*examples[number], bos_id=3)
+      size = len(example["decoder_target_tokens"])
+      example["decoder_segment_ids"] = [segment] * size
+      example["decoder_positions"] = list(range(size))
+      for name, values in example.items():
+        expected[name] += values
+    for name, values in expected.items():
+      padded = values + [0] * (_LENGTH - len(values))
+      np.testing.assert_array_equal(row[name], padded, err_msg=name)
+
+
+def test_packing_loses_no_example_across_windows(monkeypatch):
+  monkeypatch.setattr(converters, "_PACKING_WINDOW", 8)
+  examples = _examples(50)
+  rows = _convert(converters.DecoderOnlyFeatureConverter(pack=True), examples)
+  found = []
+  for row in rows:
+    for segment in range(1, row["decoder_segment_ids"].max() + 1):
+      mask = row["decoder_segment_ids"] == segment
+      found.append(row["decoder_target_tokens"][mask].tolist())
+  assert sorted(found) == sorted(i + t for i, t in examples)
+
+
+def test_the_batch_agrees_with_seqios_own_converter():
+  examples = _examples(20)
+  ours = _convert(converters.DecoderOnlyFeatureConverter(pack=False), examples)
+  theirs = _convert(
+    seqio.DecoderFeatureConverter(pack=False, loss_on_targets_only=True),
+    examples,
+  )
+  for our_row, their_row in zip(ours, theirs, strict=True):
+    # SeqIO puts the last target into the first place of the padding too.
+    is_token = our_row["decoder_target_tokens"] != 0
+    for name in our_row:
+      np.testing.assert_array_equal(
+        our_row[name], np.where(is_token, their_row[name], 0)
+      )
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_example_that_is_too_long_is_an_error(pack):
+  converter = converters.DecoderOnlyFeatureConverter(pack=pack)
+  with pytest.raises(tf.errors.InvalidArgumentError, match="targets"):
+    _convert(converter, [([1], [2] * 6)])
+
+
+def test_each_half_of_a_pair_is_converted_like_a_single_example():
+  incorrect, correct = ([5, 6, 7, 8], [9]), ([5, 6], [4])
+  pair = {
+    "inputs": [[5, 5], [6, 6], [7, 0], [8, 0]],
+    "targets": [[9, 4]],
+  }
+  dataset = tf.data.Dataset.from_tensors(
+    {name: tf.constant(value, tf.int32) for name, value in pair.items()}
+  )
+  lengths = {"inputs": 6, "targets": 1}
+  (rows,) = converters.PairFeatureConverter()(
+    dataset, task_feature_lengths=lengths
+  ).as_numpy_iterator()
+  for half, example in enumerate((incorrect, correct)):
+    for name, values in _expected(*example).items():
+      padded = values + [0] * (7 - len(values))
+      np.testing.assert_array_equal(rows[name][half], padded)
+  assert rows["decoder_loss_weights"].sum() == 2
+
+
+def test_pairs_cannot_be_packed():
+  with pytest.raises(ValueError, match="pack = False"):
+    converters.PairFeatureConverter(pack=True)

@@ -1,0 +1,277 @@
+"""Tests of mathft_jax.data.stream and the tasks' sources."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import seqio
+
+from mathft_jax import prompts
+from mathft_jax.data import (
+  converters,
+  locations,
+  prepared,
+  registration,
+  stream,
+)
+from mathft_jax.records import Problem, SolvedProblem
+from mathft_jax.sources import json_lines
+
+_LENGTHS = {"inputs": 40, "targets": 60}
+_NUM_TRAIN = 37
+
+
+def _solved(index: int, split: str = "train") -> SolvedProblem:
+  solution = " ".join(["so"] * (index % 7)) + f" it is {index}"
+  problem = Problem(f"{split}/{index}", f"Say {index}.", str(index))
+  return SolvedProblem(problem, solution, "stream_test", split)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_dir(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("rows")
+  json_lines.write_splits(
+    directory,
+    {
+      "train": [_solved(i) for i in range(_NUM_TRAIN)],
+      "validation": [_solved(i, "validation") for i in range(3)],
+    },
+  )
+  locations.bind({"stream_test": directory, "stream_graded": directory})
+  return directory
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+  """Keeps packing from reading a small split over and over."""
+  monkeypatch.setattr(converters, "_PACKING_WINDOW", 32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tasks(data_dir):
+  del data_dir
+  for name in ("stream_test_generate", "stream_test_generate_2"):
+    registration.add_generator_task(
+      name, prepared.solved_problems("stream_test"), "math_2k"
+    )
+  registration.add_generator_mixture(
+    "stream_test_mixture", ["stream_test_generate", "stream_test_generate_2"]
+  )
+  yield
+  seqio.MixtureRegistry.remove("stream_test_mixture")
+  for name in ("stream_test_generate", "stream_test_generate_2"):
+    seqio.TaskRegistry.remove(name)
+
+
+def _config(**changes) -> stream.StreamConfig:
+  pack = changes.pop("pack", False)
+  config = stream.StreamConfig(
+    task_or_mixture="stream_test_generate",
+    split="train",
+    feature_lengths=_LENGTHS,
+    batch_size=4,
+    feature_converter=converters.DecoderOnlyFeatureConverter(pack=pack),
+    num_epochs=1,
+    drop_remainder=False,
+  )
+  return dataclasses.replace(config, **changes)
+
+
+def _take(batches, num_batches: int) -> list[dict]:
+  return list(itertools.islice(batches, num_batches))
+
+
+def _assert_same(first, second) -> None:
+  assert len(first) == len(second)
+  for one, other in zip(first, second, strict=True):
+    assert set(one) == set(other)
+    for name in one:
+      np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def _texts(batches, vocabulary) -> list[str]:
+  """Returns each example's whole text, packed or not, sorted."""
+  texts = []
+  for batch in batches:
+    tokens = batch["decoder_target_tokens"]
+    segments = batch.get("decoder_segment_ids", (tokens != 0).astype(int))
+    for row, ids in zip(tokens, segments, strict=True):
+      for segment in range(1, ids.max() + 1):
+        texts.append(vocabulary.decode(row[ids == segment].tolist()))
+  return sorted(texts)
+
+
+def _expected_texts(indices) -> list[str]:
+  rows = [_solved(i) for i in indices]
+  return sorted(
+    prompts.generator_inputs(row.problem.text)
+    + prompts.generator_targets(row.solution, row.problem.reference_answer)
+    for row in rows
+  )
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_epoch_has_each_example_once_with_the_prompts_text(
+  pack, math_vocabulary
+):
+  batches = list(stream.BatchStream(_config(pack=pack)))
+  texts = _texts(batches, math_vocabulary)
+  assert texts == _expected_texts(range(_NUM_TRAIN))
+  for batch in batches:
+    is_token = batch["decoder_target_tokens"] != 0
+    assert not batch["decoder_loss_weights"][~is_token].any()
+
+
+def test_the_loss_is_on_the_targets_and_their_eos(math_vocabulary):
+  batch = next(stream.BatchStream(_config(shuffle=False)))
+  row = _solved(0)
+  targets = batch["decoder_target_tokens"][0][
+    batch["decoder_loss_weights"][0] == 1
+  ]
+  text = prompts.generator_targets(row.solution, "0")
+  expected = [*math_vocabulary.encode(text), math_vocabulary.eos_id]
+  assert targets.tolist() == expected
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_the_same_config_gives_the_same_batches(pack):
+  config = _config(pack=pack, num_epochs=14)
+  first = _take(stream.BatchStream(config), 30)
+  _assert_same(_take(stream.BatchStream(config), 30), first)
+  other = stream.BatchStream(dataclasses.replace(config, seed=1))
+  with pytest.raises(AssertionError):
+    _assert_same(_take(other, 30), first)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("num_read", [0, 1, 13])
+def test_a_restored_stream_goes_on_with_the_next_batch(pack, num_read):
+  config = _config(pack=pack, num_epochs=14)
+  first = stream.BatchStream(config)
+  _take(first, num_read)
+  state = json.loads(json.dumps(first.state()))
+  rest = _take(first, 12)
+  restored = stream.BatchStream(config)
+  _take(restored, 2)
+  restored.restore(state)
+  _assert_same(_take(restored, 12), rest)
+  assert restored.state() == {**state, "num_batches": num_read + 12}
+
+
+def test_the_state_of_another_stream_is_refused():
+  state = stream.BatchStream(_config(seed=1)).state()
+  with pytest.raises(ValueError, match="seed 1 there, 0 here"):
+    stream.BatchStream(_config()).restore(state)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_shards_part_the_examples(math_vocabulary, shuffle):
+  texts = []
+  for index in range(3):
+    config = _config(num_shards=3, shard_index=index, shuffle=shuffle)
+    texts += _texts(stream.BatchStream(config), math_vocabulary)
+  assert sorted(texts) == _expected_texts(range(_NUM_TRAIN))
+
+
+def test_a_stream_without_end_repeats_all_examples_equally(math_vocabulary):
+  config = _config(num_epochs=None, shuffle=False, batch_size=_NUM_TRAIN)
+  batches = _take(stream.BatchStream(config), 2)
+  assert _texts(batches, math_vocabulary) == sorted(
+    _expected_texts(range(_NUM_TRAIN)) * 2
+  )
+
+
+def test_too_long_examples_are_dropped_and_counted(math_vocabulary):
+  sizes = []
+  for row in map(_solved, range(_NUM_TRAIN)):
+    text = prompts.generator_targets(row.solution, row.problem.reference_answer)
+    sizes.append(len(math_vocabulary.encode(text)) + 1)  # EOS
+  limit = int(np.median(sizes))
+  kept = [i for i, size in enumerate(sizes) if size <= limit]
+  assert 0 < len(kept) < _NUM_TRAIN
+  config = _config(feature_lengths={"inputs": 40, "targets": limit})
+  counts = stream.count_examples(config)
+  assert counts.num_examples == _NUM_TRAIN
+  assert counts.num_too_long == _NUM_TRAIN - len(kept)
+  assert counts.target_tokens == pytest.approx(np.mean(sizes))
+  texts = _texts(stream.BatchStream(config), math_vocabulary)
+  assert texts == _expected_texts(kept)
+
+
+def test_a_stream_in_which_nothing_fits_is_an_error_not_a_hang():
+  config = _config(feature_lengths={"inputs": 2, "targets": 2})
+  with pytest.raises(ValueError, match="raise TASK_FEATURE_LENGTHS"):
+    stream.BatchStream(dataclasses.replace(config, num_epochs=None))
+
+
+def test_a_mixture_of_one_epoch_has_all_examples_of_all_tasks(math_vocabulary):
+  config = _config(task_or_mixture="stream_test_mixture")
+  assert stream.count_examples(config).num_examples == 2 * _NUM_TRAIN
+  texts = _texts(stream.BatchStream(config), math_vocabulary)
+  assert texts == sorted(_expected_texts(range(_NUM_TRAIN)) * 2)
+
+
+@pytest.mark.parametrize("name", ["generate", "mixture"])
+def test_another_vocabulary_may_replace_the_tasks_own(plain_vocabulary, name):
+  config = _config(
+    task_or_mixture=f"stream_test_{name}",
+    vocabulary=plain_vocabulary,
+    feature_lengths={"inputs": 100, "targets": 100},
+  )
+  batches = list(stream.BatchStream(config))
+  copies = {"generate": 1, "mixture": 2}[name]
+  assert _texts(batches, plain_vocabulary) == sorted(
+    _expected_texts(range(_NUM_TRAIN)) * copies
+  )
+  registered = seqio.get_mixture_or_task(f"stream_test_{name}")
+  assert registered.output_features["targets"].vocabulary.vocab_size == 2048
+
+
+def test_a_split_that_the_task_has_not_is_an_error():
+  with pytest.raises(ValueError, match="no split 'dev', only test, train"):
+    stream.BatchStream(_config(split="dev"))
+
+
+def test_a_split_without_a_file_is_an_error():
+  with pytest.raises(FileNotFoundError, match="test.jsonl"):
+    stream.BatchStream(_config(split="test"))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [({"batch_size": 0}, "batch_size"), ({"shard_index": 1}, "shard_index")],
+)
+def test_a_config_that_cannot_run_is_an_error(changes, message):
+  with pytest.raises(ValueError, match=message):
+    _config(**changes)
+
+
+def test_rows_that_were_written_anew_are_read_anew(tmp_path):
+  source = prepared.solved_problems("stream_anew")
+  locations.bind({"stream_anew": tmp_path})
+  for num_rows in (2, 3):
+    json_lines.write(
+      tmp_path / "train.jsonl", [_solved(i) for i in range(num_rows)]
+    )
+    assert source.num_input_examples("train") == num_rows
+
+
+@pytest.mark.parametrize(
+  ("row", "message"),
+  [
+    ({"problem_id": "a", "problem": "p"}, "'candidates' must be a list"),
+    (
+      {"problem_id": "a", "problem": "p", "candidates": [{"solution": "s"}]},
+      "needs 'is_correct'",
+    ),
+    ({"problem": "p", "candidates": []}, "'problem_id' is missing"),
+  ],
+)
+def test_a_bad_row_of_graded_candidates_is_named(tmp_path, row, message):
+  locations.bind({"stream_graded": tmp_path})
+  (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+  source = prepared.graded_candidates("stream_graded")
+  with pytest.raises(ValueError, match=f"train.jsonl:1: .*{message}"):
+    source.get_dataset("train")

@@ -1,0 +1,71 @@
+import gzip
+import json
+import time
+
+import pytest
+
+from mathft_jax import prompts
+from mathft_jax.grading import extract
+
+
+@pytest.mark.parametrize(
+  ("solution", "answer"),
+  [
+    ("Half of 8.\n\n# Answer\n\n4", "4"),
+    ("# Answer\n\n1\n\n# Answer\n\n2\n", "2"),
+    ("We get \\boxed{3}.\n\n# Answer\n\n4", "4"),
+    ("So.\n\n# Answer\n\n$\\boxed{7, 8}$", "7, 8"),
+    ("So.\n\n# Answer\n\n4\n\n# Problem\n\nAnother one", "4"),
+    ("\\boxed{3}\n\n# Answer\n\n", "3"),
+    ("# Answers are nice", None),
+    ("First \\boxed{1}, then \\fbox{\\frac{1}{2}}.", "\\frac{1}{2}"),
+    ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
+    ("\\boxed{1} and \\boxed{2 + {3", "1"),
+    ("{ \\boxed{5}", "5"),
+    ("\\boxed {6}", "6"),
+    ("\\boxed 2$", "2"),
+    ("\\boxed{1} or \\boxed{}", "1"),
+    ("The answer is $\\boxed{}$.", None),
+    ("So the answer is $3.5$, as asked.", "3.5"),
+    ("The final answer is: \\(\\frac{1}{2}\\).", "\\frac{1}{2}"),
+    ("**Answer:** 3.25 apples. Done.", "3.25 apples"),
+    ("48 + 24 = 72\n#### 72", "72"),
+    ("#### Case 4: nothing", None),
+    ("The answer is 3. No, the answer is 4.", "4"),
+    ("Nothing was found", None),
+    ("", None),
+  ],
+)
+def test_last_statement_of_the_strongest_kind_wins(solution, answer):
+  assert extract.extract_answer(solution) == answer
+
+
+def test_generator_targets_yield_their_answer():
+  targets = prompts.generator_targets("12 * 2 = 24", "24")
+  assert extract.extract_answer(targets) == "24"
+
+
+@pytest.mark.parametrize(
+  "unit", ["\\", "{", "}", "\\boxed{", "# Answer\n", "answer is ", "\n", "#"]
+)
+def test_a_megabyte_of_anything_takes_a_second_at_most(unit):
+  text = unit * (1_000_000 // len(unit))
+  start = time.perf_counter()
+  extract.extract_answer(text)
+  assert time.perf_counter() - start < 1.5
+
+
+def test_boxes_of_all_real_solutions_are_found(shared_dir):
+  folder = shared_dir / "data" / "math"
+  answers = {}
+  with gzip.open(folder / "lightman_split.jsonl.gz", "rt") as lines:
+    for row in map(json.loads, lines):
+      answers[row["unique_id"]] = row["answer"].strip()
+  num_rows = 0
+  for name in ("math_train.jsonl.gz", "math_test.jsonl.gz"):
+    with gzip.open(folder / name, "rt") as lines:
+      for row in map(json.loads, lines):
+        found = extract.extract_answer(row["solution"])
+        assert (found or "") == answers[row["unique_id"]], row["unique_id"]
+        num_rows += 1
+  assert num_rows == 12_500

@@ -1,0 +1,91 @@
+import os
+import threading
+import time
+
+import pytest
+
+from mathft_jax.grading import workers
+
+
+@pytest.fixture(scope="module")
+def worker():
+  worker = workers.Worker()
+  yield worker
+  worker.close()
+
+
+@pytest.mark.parametrize(
+  ("first", "second", "verdict"),
+  [
+    ("\\sin\\pi", "0", True),
+    ("10^{-50}\\pi", "2\\pi*10^{-50}", False),
+    ("\\sqrt{-x^2-1}", "\\sqrt{-x^2-1}*1", True),
+    (
+      "1.41421356237309504880168872420969807856967187537694",
+      "\\sqrt2",
+      False,
+    ),
+    ("2^{100000}", "4^{50000}", None),
+  ],
+)
+def test_algebra_decides_what_numbers_leave_open(
+  worker, first, second, verdict
+):
+  assert worker.compare(first, second) is verdict
+
+
+def test_a_comparison_is_killed_at_the_limit_and_the_next_one_works():
+  worker = workers.Worker(time_limit_s=0.3)
+  try:
+    assert worker.compare("\\sin\\pi", "0") is True
+    # Too small for the numeric stage, and SymPy's trigonometry takes minutes.
+    hard = "10^{-60}" + "*".join(
+      f"(\\sin({k}x)+\\cos({k}y))^2" for k in range(1, 10)
+    )
+    start = time.perf_counter()
+    assert worker.compare(hard, hard + "*(\\sin^2 z+\\cos^2 z)") is None
+    assert time.perf_counter() - start < 1.0
+    assert worker.compare("\\cos\\pi+1", "0") is True
+  finally:
+    worker.close()
+
+
+def test_a_worker_that_died_is_replaced():
+  worker = workers.Worker()
+  try:
+    assert worker.compare("\\sin\\pi", "0") is True
+    process = worker._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert worker.compare("\\sin\\pi", "0") is True
+  finally:
+    worker.close()
+
+
+def test_threads_take_turns(worker):
+  verdicts = []
+
+  def compare(k: int) -> None:
+    verdicts.append(worker.compare(f"\\sin({k}\\pi)", "0"))
+
+  threads = [threading.Thread(target=compare, args=(k,)) for k in range(8)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert verdicts == [True] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_copy_does_not_share_the_process(worker):
+  assert worker.compare("\\sin\\pi", "0") is True
+  child = os.fork()
+  if child == 0:  # Leaves without pytest's clean-up.
+    is_right = worker.compare("\\sin\\pi", "0") is True
+    worker.close()
+    os._exit(0 if is_right else 1)
+  _, status = os.waitpid(child, 0)
+  assert os.waitstatus_to_exitcode(status) == 0
+  assert worker.compare("\\cos\\pi+1", "0") is True

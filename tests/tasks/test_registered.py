@@ -1,0 +1,189 @@
+"""Tests that the registered tasks run on real rows."""
+
+import importlib
+import json
+import operator
+
+import numpy as np
+import pytest
+import seqio
+
+from mathft_jax import prompts
+from mathft_jax.data import converters, features, locations, stream
+from mathft_jax.sources import (
+  gsm8k,
+  hendrycks_math,
+  json_lines,
+  prm800k,
+  splits,
+)
+
+_GENERATORS = {
+  "math_generate": ["math"],
+  "prm800k_generate": ["prm800k"],
+  "math_prm800k_generate": ["math", "prm800k"],
+  "gsm8k_generate": ["gsm8k"],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+  for name in ("hendrycks_math", "prm800k", "gsm8k", "evaluator"):
+    importlib.import_module(f"mathft_jax.tasks.{name}")
+
+
+@pytest.fixture(scope="module")
+def rows_dir(shared_dir, tmp_path_factory):
+  """All real rows, prepared, and some of them with made-up candidates."""
+  root = tmp_path_factory.mktemp("prepared")
+  data = shared_dir / "data"
+  read = {
+    "math": hendrycks_math.read(data / "math"),
+    "prm800k": prm800k.read(data / "prm800k", operator.eq),
+    "gsm8k": gsm8k.read(data / "gsm8k"),
+  }
+  for source, rows in read.items():
+    by_split, _ = splits.without_leaks(rows)
+    json_lines.write_splits(root / source, by_split)
+  (root / "evaluator").mkdir()
+  for split in ("train", "validation"):
+    rows = list(json_lines.read_split(root / "prm800k", split))[:20]
+    lines = [
+      {
+        "problem_id": row.problem.problem_id,
+        "problem": row.problem.text,
+        "candidates": [
+          {"solution": row.solution, "is_correct": True},
+          {"solution": row.solution + "\n\n# Answer\n\n7", "is_correct": False},
+          {"solution": "No.", "is_correct": False},
+        ],
+      }
+      for row in rows
+    ]
+    path = root / "evaluator" / f"{split}.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  locations.bind({path.name: path for path in root.iterdir()})
+  return root
+
+
+def _config(name: str, split: str, **changes) -> stream.StreamConfig:
+  return stream.StreamConfig(
+    **{
+      "task_or_mixture": name,
+      "split": split,
+      "feature_lengths": {"inputs": 512, "targets": 1024},
+      "batch_size": 4,
+      "feature_converter": converters.DecoderOnlyFeatureConverter(pack=True),
+      **changes,
+    }
+  )
+
+
+def test_registration_needs_no_data(monkeypatch):
+  monkeypatch.setattr(locations, "_bound", {})
+  assert {*_GENERATORS} <= {
+    *seqio.TaskRegistry.names(),
+    *seqio.MixtureRegistry.names(),
+  }
+
+
+@pytest.mark.parametrize("name", _GENERATORS)
+@pytest.mark.parametrize("split", splits.SPLITS)
+def test_generator_tasks_give_packed_batches(rows_dir, name, split):
+  batch = next(stream.BatchStream(_config(name, split, shuffle=False)))
+  tokens = batch["decoder_target_tokens"]
+  assert tokens.shape == (4, 1536)
+  assert (batch["decoder_segment_ids"] > 0).mean() > 0.9
+  # Each example's loss ends in its EOS.
+  num_examples = batch["decoder_segment_ids"].max(axis=1).sum()
+  assert (tokens == 1).sum() == num_examples
+  assert (batch["decoder_loss_weights"][tokens == 1] == 1).all()
+
+
+@pytest.mark.parametrize("name", _GENERATORS)
+def test_counts_are_those_of_the_rows(rows_dir, name):
+  counts = stream.count_examples(_config(name, "validation"))
+  rows = [
+    row
+    for source in _GENERATORS[name]
+    for row in json_lines.read_split(rows_dir / source, "validation")
+  ]
+  assert counts.num_examples == len(rows)
+  # Inputs alone can be too long as well, so this is a bound from below.
+  vocabulary = (
+    seqio.get_mixture_or_task(name).output_features["targets"].vocabulary
+  )
+  num_long = sum(
+    len(
+      vocabulary.encode(
+        prompts.generator_targets(row.solution, row.problem.reference_answer)
+      )
+    )
+    >= 1024
+    for row in rows
+  )
+  assert num_long <= counts.num_too_long < 0.1 * len(rows)
+
+
+def test_task_inputs_are_the_samplers_inputs(rows_dir):
+  task = seqio.get_mixture_or_task("math_generate")
+  vocabulary = task.output_features["inputs"].vocabulary
+  dataset = task.get_dataset(split="test", shuffle=False)
+  problems = json_lines.problems(rows_dir / "math", "test")
+  examples = list(dataset.as_numpy_iterator())
+  assert len(examples) == len(problems) == 500
+  for problem, example in zip(problems, examples, strict=True):
+    assert example["problem_id"].decode() == problem.problem_id
+    assert example["inputs"].tolist() == features.generator_input_tokens(
+      vocabulary, problem.text
+    )
+
+
+def test_verdicts_are_the_only_loss_of_evaluators(rows_dir):
+  lengths = {"inputs": 2047, "targets": 1}
+  config = _config(
+    "math_evaluate_xent", "train", feature_lengths=lengths, num_epochs=1
+  )
+  vocabulary = (
+    seqio.get_mixture_or_task(config.task_or_mixture)
+    .output_features["targets"]
+    .vocabulary
+  )
+  correct, incorrect = features.verdict_token_ids(vocabulary)
+  found = []
+  for batch in stream.BatchStream(config):
+    mask = batch["decoder_loss_weights"] == 1
+    found += batch["decoder_target_tokens"][mask].tolist()
+    # One verdict in each segment, at its end.
+    num_segments = batch["decoder_segment_ids"].max(axis=1)
+    np.testing.assert_array_equal(mask.sum(axis=1), num_segments)
+  counts = stream.count_examples(config)
+  assert set(found) == {correct, incorrect}
+  assert found.count(correct) <= 20 and found.count(incorrect) > 30
+  assert counts.num_examples == 60
+
+
+def test_pairs_are_of_one_problem_with_the_incorrect_first(rows_dir):
+  config = _config(
+    "math_evaluate_pairs",
+    "validation",
+    feature_lengths={"inputs": 2047, "targets": 1},
+    feature_converter=converters.PairFeatureConverter(),
+    num_epochs=1,
+  )
+  vocabulary = (
+    seqio.get_mixture_or_task(config.task_or_mixture)
+    .output_features["targets"]
+    .vocabulary
+  )
+  correct, incorrect = features.verdict_token_ids(vocabulary)
+  batch = next(stream.BatchStream(config))
+  tokens = batch["decoder_target_tokens"]
+  weights = batch["decoder_loss_weights"]
+  assert tokens.shape == weights.shape == (4, 2, 2048)
+  verdicts = tokens[weights == 1].reshape(4, 2)
+  assert verdicts.tolist() == [[incorrect, correct]] * 4
+  for pair in tokens:
+    texts = [vocabulary.decode(row[row != 0].tolist()) for row in pair]
+    starts = [text.split(". Here is a candidate")[0] for text in texts]
+    assert starts[0] == starts[1]
