@@ -2,7 +2,8 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,10 +20,12 @@ class Checkpointer:
   """Saves a state with the data stream's, keeps the newest and the best.
 
   Saves are asynchronous and atomic: a checkpoint is there whole or not at all.
-  Use it as a context manager, so that the last save is waited for.
+  Use it as a context manager, so that the last save is waited for. With
+  `keep_last` 1 nothing is left to fall back on if the newest, being the best
+  too, is damaged.
   """
 
-  def __init__(self, directory: str | pathlib.Path, keep_last: int = 1):
+  def __init__(self, directory: str | pathlib.Path, keep_last: int = 2):
     self._directory = pathlib.Path(directory).resolve()
     self._manager = _manager(self._directory, keep_last)
 
@@ -63,11 +66,12 @@ class Checkpointer:
   ) -> tuple[Any, Mapping[str, Any]] | None:
     """(state, stream state) of the newest sound checkpoint, None without one.
 
-    A damaged checkpoint is named in a warning, and the one before it is taken.
-    Raises ValueError if there are checkpoints and none of them can be read.
+    A damaged checkpoint is named in a warning, and the one before it is taken;
+    the damaged one is moved aside, since its step will be saved again. Raises
+    ValueError if there are checkpoints and none of them can be read.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
-    for step in steps:
+    for number, step in enumerate(steps):
       try:
         restored = self._manager.restore(
           step,
@@ -76,16 +80,18 @@ class Checkpointer:
             stream=ocp.args.JsonRestore(),
           ),
         )
-        return restored["state"], restored["stream"]
       except Exception as error:  # Orbax and tensorstore raise their own.
-        first_line = str(error).splitlines()[0] if str(error) else ""
         _logger.warning(
-          "checkpoint %s/%d cannot be read (%s: %s); taking the one before it",
+          "checkpoint %s/%d cannot be read (%s: %.200s); taking the one before"
+          " it",
           self._directory,
           step,
           type(error).__name__,
-          first_line,
+          error,
         )
+        continue
+      self._set_aside(steps[:number])
+      return restored["state"], restored["stream"]
     if steps:
       raise ValueError(
         f"none of the checkpoints {sorted(steps)} in {self._directory} can be"
@@ -93,6 +99,18 @@ class Checkpointer:
         " to start anew"
       )
     return None
+
+  def _set_aside(self, steps: Sequence[int]) -> None:
+    """Renames checkpoints to `<step>.damaged`, which nothing reads."""
+    if not steps:
+      return
+    if is_main_process():
+      for step in steps:
+        aside = self._directory / f"{step}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._directory / str(step)).rename(aside)
+    ocp.multihost.sync_global_processes("damaged checkpoints set aside")
+    self._manager.reload()
 
 
 def best_of(
@@ -117,7 +135,8 @@ def restore_params(
 ) -> Any:
   """The parameters of a run's best checkpoint, or of the one of `step`.
 
-  Raises FileNotFoundError if there is none, ValueError if it does not fit.
+  Raises FileNotFoundError if there is none, ValueError that names the
+  parameters if it does not fit.
   """
   directory = pathlib.Path(directory).resolve()
   if not directory.is_dir():
@@ -132,6 +151,15 @@ def restore_params(
       step = best[0] if best else manager.latest_step()
     if step is None:
       raise FileNotFoundError(f"no finished checkpoint in {directory}")
+    if step not in manager.all_steps():
+      raise FileNotFoundError(
+        f"no checkpoint of step {step} in {directory}; there are those of"
+        f" {sorted(manager.all_steps())}"
+      )
+    stored = ocp.PyTreeCheckpointHandler().metadata(
+      directory / str(step) / "state"
+    )
+    check_same_shapes(stored.tree["params"], abstract_params)
     restored = manager.restore(
       step,
       args=ocp.args.Composite(
@@ -151,9 +179,38 @@ def restore_params(
   return restored["state"]["params"]
 
 
+def check_same_shapes(params: Any, expected: Any) -> None:
+  """Raises ValueError that names the parameters that differ."""
+  have = _shapes(params)
+  want = _shapes(expected)
+  if have == want:
+    return
+  differing = [
+    f"{name} is {have.get(name, 'missing')}, not {want.get(name, 'there')}"
+    for name in sorted(have.keys() | want.keys())
+    if have.get(name) != want.get(name)
+  ]
+  raise ValueError(
+    "the initial parameters do not fit the model: "
+    + "; ".join(differing[:5])
+    + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+    + "; take the model configuration that the checkpoint was made with"
+  )
+
+
 def saved_steps(directory: str | pathlib.Path) -> list[int]:
   """The steps of the finished checkpoints in a directory, rising."""
   return sorted(ocp.utils.checkpoint_steps(pathlib.Path(directory).resolve()))
+
+
+def is_main_process() -> bool:
+  """Whether this process writes what is written once."""
+  return jax.process_index() == 0
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
 
 
 def _manager(
@@ -179,8 +236,3 @@ def _manager(
 
 def _best_metric(metrics: Mapping[str, float]) -> float:
   return metrics[BEST]
-
-
-def is_main_process() -> bool:
-  """Whether this process writes what is written once."""
-  return jax.process_index() == 0

@@ -47,7 +47,9 @@ def make_mesh(
   sizes = {axis: sizes.get(axis, 1) for axis in MESH_AXES}
   known = math.prod(size for size in sizes.values() if size != -1)
   open_axes = [axis for axis, size in sizes.items() if size == -1]
-  if len(open_axes) == 1 and len(devices) % known == 0:
+  if len(open_axes) > 1:
+    raise ValueError(f"only one mesh axis may be -1, not {open_axes}")
+  if open_axes and known > 0 and len(devices) % known == 0:
     sizes[open_axes[0]] = len(devices) // known
   if math.prod(sizes.values()) != len(devices):
     raise ValueError(

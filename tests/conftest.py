@@ -48,3 +48,61 @@ def shared_dir() -> pathlib.Path:
       " the folder that holds data/"
     )
   return folder
+
+
+@pytest.fixture(scope="session")
+def make_config():
+  """Configurations that compile in a second; changes go by name."""
+  from mathft_jax.models import transformer
+
+  def make(**changes) -> transformer.TransformerConfig:
+    return transformer.TransformerConfig(
+      **{
+        "vocab_size": 31,
+        "num_layers": 2,
+        "model_dim": 16,
+        "mlp_dim": 24,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 8,
+        **changes,
+      }
+    )
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def make_params():
+  """Parameters of a configuration in which biases and scales count too."""
+  import jax
+  import numpy as np
+
+  from mathft_jax.models import transformer
+
+  def make(config, seed: int = 0):
+    tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
+    module = transformer.Transformer(config)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+      name = path[-1].key
+      is_vector = name == "scale" or name.endswith("_bias")
+      size = 4 if is_vector or name == "embedding" else leaf.shape[-2]
+      values = rng.normal(size=leaf.shape) / np.sqrt(size)
+      if name == "scale":
+        values += 1 - config.norm_offset
+      return values.astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def arith_vocabulary():
+  """The shipped vocabulary of the arithmetic demo."""
+  from mathft_jax.data import vocabulary
+
+  return vocabulary.load_vocabulary("arith")

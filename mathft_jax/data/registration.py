@@ -3,7 +3,9 @@
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.
 # pyright: reportArgumentType=false
 
+import difflib
 import functools
+from collections.abc import Iterable
 
 import seqio
 import tensorflow as tf
@@ -91,6 +93,20 @@ def add_evaluator_tasks(
     output_features=features.pair_output_features(loaded),
     shuffle_buffer_size=_EVALUATOR_SHUFFLE_BUFFER,
   )
+
+
+def check_registered(names: Iterable[str]) -> None:
+  """Raises ValueError for a name of no registered task or mixture."""
+  known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  for name in names:
+    if name not in known:
+      near = difflib.get_close_matches(name, sorted(known), n=2)
+      raise ValueError(
+        f"no task or mixture {name!r} is registered"
+        + (f"; did you mean {' or '.join(near)}?" if near else "")
+        + f" (there are {', '.join(sorted(known)) or 'none'}; the modules that"
+        " register tasks are TASK_MODULES)"
+      )
 
 
 def _num_train_examples(task: seqio.Task) -> float:

@@ -97,6 +97,8 @@ def nucleus_mask(probs: Float[Array, "B V"], p: float) -> Bool[Array, "B V"]:
   bound between in and out is found without sorting: a bisection over the bit
   patterns of non-negative float32 numbers, whose order is that of the numbers.
   """
+  if p == 1.0:
+    return probs > 0.0  # Where rounded sums reach 1 says nothing.
   bits = jax.lax.bitcast_convert_type(probs.astype(jnp.float32), jnp.int32)
 
   def halve(_, bounds):
@@ -130,15 +132,19 @@ def _draw(
 
   One random number a row instead of one a token: threefry is the costly part
   on a CPU. `probs` need not be normalised; a token of probability 0 is never
-  drawn, and neither is one behind the last positive one.
+  drawn.
   """
   cumulative = jnp.cumsum(probs, axis=-1)
   uniform = jax.vmap(jax.random.uniform)(keys)[:, None]  # in [0, 1)
   threshold = uniform * cumulative[:, -1:]
-  drawn = jnp.sum(cumulative <= threshold, axis=-1)
+  is_possible = probs > 0.0
+  # Sums that are added up in parallel are not quite monotone, so the first
+  # beyond the threshold may be a token of probability 0.
+  is_beyond = (cumulative > threshold) & is_possible
   # Rounding can lift the threshold to the total itself.
-  last = jnp.argmax(cumulative >= cumulative[:, -1:], axis=-1)
-  return jnp.minimum(drawn, last)
+  last = probs.shape[-1] - 1 - jnp.argmax(is_possible[:, ::-1], axis=-1)
+  first = jnp.argmax(is_beyond, axis=-1)
+  return jnp.where(jnp.any(is_beyond, axis=-1), first, last)
 
 
 def _check_temperature(temperature: float) -> None:

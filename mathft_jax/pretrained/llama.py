@@ -36,6 +36,27 @@ _LAYER_NAMES = {
   ("mlp_norm", "scale"): ("post_attention_layernorm.weight", False),
 }
 
+# What config.json may say beside the shape, to no effect on the logits.
+_WITHOUT_EFFECT = {
+  *("architectures", "model_type", "_name_or_path", "transformers_version"),
+  *("torch_dtype", "dtype", "use_cache", "initializer_range"),
+  *("max_position_embeddings", "attention_dropout", "pretraining_tp"),
+  *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"),
+}
+_REQUIRED = (
+  *("vocab_size", "num_hidden_layers", "hidden_size", "intermediate_size"),
+  *("num_attention_heads", "rms_norm_eps"),
+)
+# Keys that may have one value only.
+_FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+_KNOWN = {
+  *_WITHOUT_EFFECT,
+  *_REQUIRED,
+  *_FIXED,
+  *("num_key_value_heads", "head_dim", "tie_word_embeddings"),
+  *("rope_theta", "rope_scaling", "rope_parameters"),
+}
+
 
 def read(
   directory: str | pathlib.Path,
@@ -52,7 +73,7 @@ def read(
       f"no {_CONFIG} in {directory}; give a folder with {_CONFIG} and"
       f" {_WEIGHTS}"
     )
-  config = config_from_json(json.loads(path.read_text(encoding="utf-8")), path)
+  config = config_from_json(samples.read_json(path), path)
   tensors = dict(_tensors(directory))
   return config, _to_params(tensors, config, directory)
 
@@ -94,16 +115,24 @@ def config_from_json(
     raise ValueError(
       f"{where}: model_type is {row.get('model_type')!r}; only 'llama' is read"
     )
-  for key, expected in (
-    ("hidden_act", "silu"),
-    ("attention_bias", False),
-    ("mlp_bias", False),
-  ):
+  missing = [key for key in _REQUIRED if key not in row]
+  if missing:
+    raise ValueError(f"{where}: {', '.join(missing)} is missing")
+  unknown = sorted(row.keys() - _KNOWN)
+  if unknown:
+    raise ValueError(
+      f"{where}: what {', '.join(unknown)} does to the model is not known here;"
+      " remove what has no effect on the logits"
+    )
+  for key, expected in _FIXED.items():
     if row.get(key, expected) != expected:
       raise ValueError(
         f"{where}: {key} is {row[key]!r}; only {expected!r} is supported"
       )
   heads = row["num_attention_heads"]
+  # Newer files have all of it in one place.
+  rope = row.get("rope_parameters") or row.get("rope_scaling")
+  theta = (rope or {}).get("rope_theta", row.get("rope_theta", 10_000.0))
   return transformer.TransformerConfig(
     vocab_size=row["vocab_size"],
     num_layers=row["num_hidden_layers"],
@@ -112,8 +141,8 @@ def config_from_json(
     num_heads=heads,
     num_kv_heads=row.get("num_key_value_heads") or heads,
     head_dim=row.get("head_dim") or row["hidden_size"] // heads,
-    rope_theta=float(row.get("rope_theta", 10_000.0)),
-    rope_scaling=_rope_scaling(row.get("rope_scaling"), where),
+    rope_theta=float(theta),
+    rope_scaling=_rope_scaling(rope, where),
     norm_epsilon=row["rms_norm_eps"],
     tie_embeddings=row.get("tie_word_embeddings", False),
   )

@@ -1,6 +1,7 @@
-"""Where a recipe's problems come from, and what is trained on them."""
+"""Where a recipe's problems come from."""
 
 import dataclasses
+import importlib
 import itertools
 import pathlib
 import statistics
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mathft_jax import records
-from mathft_jax.data import generated, locations
+from mathft_jax.data import generated, locations, registration
 from mathft_jax.grading import grader
 from mathft_jax.sources import (
   arithmetic,
@@ -43,13 +44,14 @@ class ArithmeticData:
   def bind(self, directory: pathlib.Path) -> None:
     """Nothing to bind: the tasks generate their rows."""
 
-  def problems(
+  def solved_problems(
     self, directory: pathlib.Path, split: str, number: int
-  ) -> list[records.Problem]:
-    """The first `number` problems of a split."""
+  ) -> list[records.SolvedProblem]:
+    """The first `number` problems of a split, solved in the first style."""
     del directory
-    drawn = arithmetic.problems(split, self.styles[0], num_problems=number)
-    return [row.problem for row in drawn]
+    return list(
+      arithmetic.problems(split, self.styles[0], num_problems=number)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +68,10 @@ class MathData:
   def prepare(self, directory: pathlib.Path, vocabulary: Any) -> list[Counts]:
     """Writes the rows of both sources; returns Table 1's lines."""
     math_rows = list(hendrycks_math.read(self.math_dir))
+    prm_rows = list(prm800k.read(self.prm800k_dir, grader.is_equivalent))
     math, _ = splits.without_leaks(math_rows)
-    prm_rows = prm800k.read(
-      self.prm800k_dir, grader.is_equivalent, lambda dropped: None
-    )
     prm, _ = splits.without_leaks(
-      list(prm_rows), [*math["validation"], *math["test"]]
+      prm_rows, [*math["validation"], *math["test"]]
     )
     lines = []
     for source, by_split in (("math", math), ("prm800k", prm)):
@@ -83,15 +83,65 @@ class MathData:
     """Tells the tasks where the prepared rows lie."""
     locations.bind({name: directory / name for name in ("math", "prm800k")})
 
-  def problems(
+  def solved_problems(
     self, directory: pathlib.Path, split: str, number: int
-  ) -> list[records.Problem]:
-    """The first `number` problems of a split of MATH."""
-    found = json_lines.problems(directory / "math", split)
-    return list(itertools.islice(found, number))
+  ) -> list[records.SolvedProblem]:
+    """The first `number` problems of a split of MATH, with its solutions."""
+    rows = json_lines.read_split(directory / "math", split)
+    return list(itertools.islice(_distinct(rows), number))
 
 
 RecipeData = ArithmeticData | MathData
+
+
+@dataclasses.dataclass(frozen=True)
+class ArithmeticProblems:
+  """The first problems of a split of the generated ones."""
+
+  num_problems: int
+  split: str = "test"
+
+  def __call__(self) -> list[records.Problem]:
+    rows = arithmetic.problems(
+      self.split, arithmetic.STYLES[0], num_problems=self.num_problems
+    )
+    return [row.problem for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedProblems:
+  """The first problems of a folder that `mathft data prepare` wrote."""
+
+  directory: str
+  split: str = "test"
+  num_problems: int | None = None
+
+  def __call__(self) -> list[records.Problem]:
+    """Raises FileNotFoundError if the folder lacks the split."""
+    found = json_lines.problems(self.directory, self.split)
+    return found[: self.num_problems]
+
+
+Problems = ArithmeticProblems | PreparedProblems
+
+
+def register_tasks(modules: Sequence[str], tasks: Iterable[str]) -> None:
+  """Imports the modules that register tasks.
+
+  Raises ValueError for a module that does not exist, and for a task or
+  mixture that none of them registers.
+  """
+  for module in modules:
+    try:
+      importlib.import_module(module)
+    except ModuleNotFoundError as error:
+      if error.name != module:
+        raise
+      raise ValueError(
+        f"there is no module of tasks {module!r}; those of this package are"
+        " mathft_jax.tasks.arithmetic and the like"
+      ) from error
+  registration.check_registered(tasks)
 
 
 def count(
@@ -111,3 +161,14 @@ def count(
     "problem_tokens": mean_tokens(row.problem.text for row in rows),
     "solution_tokens": mean_tokens(row.solution for row in rows),
   }
+
+
+def _distinct(
+  rows: Iterable[records.SolvedProblem],
+) -> Iterable[records.SolvedProblem]:
+  """The first solution of each problem."""
+  seen: set[str] = set()
+  for row in rows:
+    if row.problem.problem_id not in seen:
+      seen.add(row.problem.problem_id)
+      yield row

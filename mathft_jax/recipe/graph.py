@@ -6,7 +6,7 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,12 +21,14 @@ class Stage:
   """A named piece of work; `run` returns facts about it, as plain JSON.
 
   `run` may be called again after a kill, and then goes on where it was: what
-  it had written is there. Its facts are kept and never computed twice.
+  it had written is there. Its facts are kept and never computed twice. `needs`
+  names stages that have to be finished before.
   """
 
   name: str
   kind: str
   run: Callable[[], Mapping[str, Any]]
+  needs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,34 +42,58 @@ class Finished:
   facts: Mapping[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """When a run was first started, and its finished stages by name."""
+
+  created: str
+  finished: Mapping[str, Finished]
+
+
 def run_stages(
   stages: Sequence[Stage],
-  directory: str | pathlib.Path,
+  directory: pathlib.Path,
   configuration: Mapping[str, Any],
-  on_progress: Callable[[Mapping[str, Finished]], None],
-) -> dict[str, Finished]:
+  *,
+  on_start: Callable[[], None],
+  on_progress: Callable[[Progress], None],
+  kinds: Collection[str] | None = None,
+) -> Progress:
   """Runs the stages that are not finished yet, in order; returns them all.
 
-  `recipe.json` in `directory` records each as it ends. `on_progress` gets all
-  finished stages, before the first and after each. Seconds are those of the
-  start that finished the stage.
+  `recipe.json` in `directory` records each as it ends. `on_start` is called
+  once the configuration is found to be that of the earlier starts,
+  `on_progress` then and after each stage. Seconds are those of the start that
+  finished the stage. With `kinds`, stages of other kinds are left out.
 
-  Raises ValueError if the directory holds a run of another configuration.
+  Raises ValueError if the directory holds a run of another configuration, or
+  where a stage needs one that is left out and not finished.
   """
-  path = pathlib.Path(directory) / PROGRESS
-  finished = _read(path, configuration)
+  path = directory / PROGRESS
+  created, finished = _read(path, configuration)
   unknown = finished.keys() - {stage.name for stage in stages}
   if unknown:
     raise ValueError(
       f"{path} has the finished stages {sorted(unknown)}, which this recipe"
       " does not have; start in a new MODEL_DIR"
     )
-  on_progress(finished)
+  on_start()
+  _write(path, created, configuration, finished)
+  on_progress(Progress(created, finished))
   for number, stage in enumerate(stages, start=1):
     title = f"[{number}/{len(stages)}] {stage.name}"
     if stage.name in finished:
       _say(f"{title}: finished before")
       continue
+    if kinds is not None and stage.kind not in kinds:
+      _say(f"{title}: left out")
+      continue
+    missing = sorted(set(stage.needs) - finished.keys())
+    if missing:
+      raise ValueError(
+        f"stage {stage.name!r} needs {', '.join(missing)}, not finished in"
+        f" {directory}; run that first"
+      )
     _say(title)
     start = time.perf_counter()
     facts = stage.run()
@@ -75,10 +101,10 @@ def run_stages(
     finished[stage.name] = Finished(
       stage.name, stage.kind, seconds, peak_rss_bytes(), facts
     )
-    _write(path, configuration, finished)
-    on_progress(finished)
+    _write(path, created, configuration, finished)
+    on_progress(Progress(created, finished))
     _say(f"{title}: {seconds:.1f} s")
-  return finished
+  return Progress(created, finished)
 
 
 def describe(value: Any) -> Any:
@@ -115,40 +141,54 @@ def cache_compilations(directory: pathlib.Path) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def now() -> str:
-  """The time as a manifest has it."""
+def _now() -> str:
   return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _read(
   path: pathlib.Path, configuration: Mapping[str, Any]
-) -> dict[str, Finished]:
+) -> tuple[str, dict[str, Finished]]:
+  """When the run was first started, and its finished stages."""
   if not path.is_file():
-    return {}
+    return _now(), {}
   row = samples.read_json(path)
-  before = row["configuration"]
-  differing = sorted(
-    name
-    for name in before.keys() | configuration.keys()
-    if before.get(name) != configuration.get(name)
-  )
+  differing = list(_differing(row["configuration"], configuration))
   if differing:
     raise ValueError(
-      f"{path} is of a run with another configuration: {', '.join(differing)}"
-      " differ; set them back to go on with that run, or start in a new"
-      " MODEL_DIR"
+      f"{path} is of a run with another configuration: {'; '.join(differing)};"
+      " set it back to go on with that run, or start in a new MODEL_DIR"
     )
-  return {entry["name"]: Finished(**entry) for entry in row["finished"]}
+  finished = {entry["name"]: Finished(**entry) for entry in row["finished"]}
+  return row["created"], finished
+
+
+def _differing(before: Any, now: Any, name: str = "") -> list[str]:
+  """Each value that differs, as "path: before there, now here"."""
+  if isinstance(before, Mapping) and isinstance(now, Mapping):
+    pairs = [(key, before.get(key), now.get(key)) for key in {**before, **now}]
+  elif isinstance(before, list) and isinstance(now, list):
+    if len(before) != len(now):
+      return [f"{name}: {len(before)} entries there, {len(now)} here"]
+    pairs = [(str(i), b, n) for i, (b, n) in enumerate(zip(before, now))]
+  else:
+    return [] if before == now else [f"{name}: {before!r} there, {now!r} here"]
+  return [
+    line
+    for key, b, n in pairs
+    for line in _differing(b, n, f"{name}.{key}" if name else key)
+  ]
 
 
 def _write(
   path: pathlib.Path,
+  created: str,
   configuration: Mapping[str, Any],
   finished: Mapping[str, Finished],
 ) -> None:
   samples.write_json(
     path,
     {
+      "created": created,
       "configuration": configuration,
       "finished": [dataclasses.asdict(stage) for stage in finished.values()],
     },

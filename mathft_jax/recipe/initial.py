@@ -1,25 +1,47 @@
-"""What the first fine-tuning starts from."""
+"""What a model and its parameters are read from."""
 
 import dataclasses
+import json
+import logging
 import pathlib
 from typing import Any
 
-from mathft_jax import pretrained
-from mathft_jax.models import transformer
+from mathft_jax import checkpoint, pretrained, samples
+from mathft_jax.models import decoder_model, transformer
 from mathft_jax.pretrained import llama
+from mathft_jax.training import state
+
+_logger = logging.getLogger(__name__)
+
+_CONFIG = "config.json"
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-  """Open weights: a shipped model by name, or a folder of safetensors."""
+  """A shipped model by name, a folder of safetensors, or a training run.
+
+  A training run's folder, or its `checkpoints`, is its best checkpoint;
+  `checkpoints/<step>` is that one.
+  """
 
   name_or_directory: str
 
   def __call__(self) -> tuple[transformer.TransformerConfig, Any]:
-    """(configuration, parameters)."""
+    """(configuration, parameters).
+
+    Raises FileNotFoundError if it is none of these.
+    """
     shipped = pathlib.Path(pretrained.__path__[0]) / self.name_or_directory
-    return llama.read(
-      shipped if (shipped / "config.json").is_file() else self.name_or_directory
+    if (shipped / _CONFIG).is_file():
+      return llama.read(shipped)
+    directory, step = _run_and_step(pathlib.Path(self.name_or_directory))
+    if not (directory / _CHECKPOINTS).is_dir():
+      return llama.read(directory)
+    config = _read_config(directory)
+    model = decoder_model.DecoderModel(transformer.Transformer(config), None)
+    return config, checkpoint.restore_params(
+      directory / _CHECKPOINTS, state.abstract_params(model), step
     )
 
 
@@ -35,3 +57,70 @@ class NewModel:
 
 
 Initial = Pretrained | NewModel
+
+
+def write_config(
+  directory: pathlib.Path, config: transformer.TransformerConfig
+) -> None:
+  """Makes a training run's folder one that `Pretrained` reads.
+
+  Warns where the model is of no family that has a config.json here.
+  """
+  try:
+    row = llama.config_to_json(config)
+  except ValueError as error:
+    _logger.warning("no %s in %s: %s", _CONFIG, directory, error)
+    return
+  samples.write_json(directory / _CONFIG, row)
+
+
+def check_config(
+  name_or_directory: str,
+  found: transformer.TransformerConfig,
+  wanted: transformer.TransformerConfig,
+) -> None:
+  """Raises ValueError that names where two models differ but for dtypes."""
+  differing = [
+    f"{field.name} is {getattr(found, field.name)!r} there,"
+    f" {getattr(wanted, field.name)!r} here"
+    for field in dataclasses.fields(found)
+    if field.name not in ("dtype", "param_dtype")
+    and getattr(found, field.name) != getattr(wanted, field.name)
+  ]
+  if differing:
+    raise ValueError(
+      f"{name_or_directory} holds another model than MODEL:"
+      f" {'; '.join(differing)}; take the gin file of that model"
+    )
+
+
+def check_vocabulary(
+  config: transformer.TransformerConfig, vocabulary: Any, name: str
+) -> None:
+  """Raises ValueError if the model lacks embeddings for some of the pieces."""
+  if config.vocab_size < vocabulary.vocab_size:
+    raise ValueError(
+      f"the model has {config.vocab_size} embeddings, but vocabulary {name}"
+      f" has {vocabulary.vocab_size} pieces; take the vocabulary that the"
+      " model was trained with"
+    )
+
+
+def _run_and_step(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+  """The folder of a training run, and the step that the path names."""
+  step = None
+  if path.parent.name == _CHECKPOINTS and path.name.isdigit():
+    path, step = path.parent, int(path.name)
+  return (path.parent if path.name == _CHECKPOINTS else path), step
+
+
+def _read_config(directory: pathlib.Path) -> transformer.TransformerConfig:
+  path = directory / _CONFIG
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"no {_CONFIG} in {directory}, so its model is not known; the command"
+      " that trained it writes one when it is started again"
+    )
+  return llama.config_from_json(
+    json.loads(path.read_text(encoding="utf-8")), path
+  )

@@ -7,18 +7,12 @@ scores; the evaluators fine-tuned again as generators (§3.3); the report.
 
 import dataclasses
 import functools
-import importlib
-import importlib.metadata
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import tqdm
-
-from mathft_jax import checkpoint, records, samples
-from mathft_jax.data import locations, vocabulary
-from mathft_jax.grading import grader
+from mathft_jax import checkpoint, prompts, records, samples
+from mathft_jax.data import features, locations, vocabulary
 from mathft_jax.inference import sampler as sampler_lib
 from mathft_jax.inference import scorer as scorer_lib
 from mathft_jax.models import (
@@ -27,26 +21,42 @@ from mathft_jax.models import (
   generator,
   transformer,
 )
+from mathft_jax.recipe import (
+  candidates,
+  evaluator_data,
+  graph,
+  initial,
+  manifest,
+  validation,
+)
 from mathft_jax.recipe import data as recipe_data
-from mathft_jax.recipe import graph, initial, validation
 from mathft_jax.report import build, render
-from mathft_jax.rerank import clusters
+from mathft_jax.report import manifest as report_manifest
 from mathft_jax.training import finetune, state
 
-MANIFEST = "manifest.json"
-_REPORT = "report"
+_EVALUATORS: Mapping[str, type[evaluator.Evaluator]] = {
+  "cls_xent": evaluator.Evaluator,
+  "cls_margin": evaluator.MarginEvaluator,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorRun:
-  """A first generator: its label in tables, the task it learns."""
+  """A first generator: its label in tables, the task it learns.
+
+  `name` is for folders, where the label is not a plain word.
+  """
 
   label: str
   task: str
+  name: str | None = None
+
+  def __post_init__(self):
+    samples.scores_name(self.stage)  # Raises ValueError unless it is plain.
 
   @property
-  def name(self) -> str:
-    return f"generator_{self.label}"
+  def stage(self) -> str:
+    return f"generator_{self.name or self.label}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +74,13 @@ class EvaluatorRun:
       )
 
   @property
-  def name(self) -> str:
+  def stage(self) -> str:
     return f"evaluator_{self.loss.removeprefix('cls_')}"
 
-
-_EVALUATORS: Mapping[str, type[evaluator.Evaluator]] = {
-  "cls_xent": evaluator.Evaluator,
-  "cls_margin": evaluator.MarginEvaluator,
-}
+  @property
+  def second_generator(self) -> str:
+    """The stage in which the evaluator becomes a generator again."""
+    return f"generator_after_{self.stage}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +89,10 @@ class Paper:
 
   `main` is the label of the generator that evaluators start from and judge.
   `num_evaluator_problems` training problems are sampled for the evaluators'
-  data, `num_validation_problems` choose checkpoints.
+  data, `num_validation_problems` choose checkpoints. With
+  `add_reference_solutions`, each of these training problems' own solution is
+  one more correct candidate in the evaluators' data: for generators that solve
+  too few problems to give pairs.
   """
 
   name: str
@@ -98,6 +110,7 @@ class Paper:
   num_test_problems: int = 200
   num_validation_problems: int = 100
   num_evaluator_problems: int = 400
+  add_reference_solutions: bool = False
   note: str | None = None
   seed: int = 0
 
@@ -105,25 +118,41 @@ class Paper:
     labels = [run.label for run in self.generators]
     if self.main not in labels:
       raise ValueError(f"main is {self.main!r}, none of the labels {labels}")
+    stages = [run.stage for run in (*self.generators, *self.evaluators)]
+    twice = sorted({stage for stage in stages if stages.count(stage) > 1})
+    if twice:
+      raise ValueError(f"two runs would be named {twice[0]}")
+
+  @property
+  def main_generator(self) -> GeneratorRun:
+    return next(run for run in self.generators if run.label == self.main)
 
 
-def run(recipe: Paper, model_dir: str) -> None:
-  """Runs the stages that `model_dir` does not have yet; writes the report."""
+def run(
+  recipe: Paper,
+  model_dir: str,
+  on_start: Callable[[pathlib.Path], None] = lambda directory: None,
+) -> None:
+  """Runs the stages that `model_dir` does not have yet; writes the report.
+
+  `on_start` is called with the directory once nothing speaks against going on
+  in it.
+  """
   directory = pathlib.Path(model_dir)
-  directory.mkdir(parents=True, exist_ok=True)
-  for module in recipe.task_modules:
-    importlib.import_module(module)
-  graph.cache_compilations(directory / "compilation_cache")
   work = _Work(recipe, directory)
-  finished = graph.run_stages(
+  work.check()
+  directory.mkdir(parents=True, exist_ok=True)
+  graph.cache_compilations(directory / "compilation_cache")
+  progress = graph.run_stages(
     work.stages(),
     directory,
     graph.describe(recipe),
-    lambda done: work.write_manifest(done),
+    on_start=lambda: on_start(directory),
+    on_progress=work.write_manifest,
   )
-  report = work.write_report()
-  seconds = sum(stage.seconds for stage in finished.values())
-  print(f"{len(finished)} stages, {seconds:.0f} s. Report: {report}")
+  report = render.write(build.build([directory]), directory / "report")
+  seconds = sum(stage.seconds for stage in progress.finished.values())
+  print(f"{len(progress.finished)} stages, {seconds:.0f} s. Report: {report}")
 
 
 class _Work:
@@ -132,48 +161,52 @@ class _Work:
   def __init__(self, recipe: Paper, directory: pathlib.Path):
     self._recipe = recipe
     self._directory = directory
-    self._created = graph.now()
     self._vocabulary = vocabulary.load_vocabulary(recipe.vocabulary)
     recipe.data.bind(directory / "data")
     locations.bind({"evaluator": directory / "data" / "evaluator"})
 
+  def check(self) -> None:
+    """Raises ValueError for what would else be found after the first hour."""
+    recipe = self._recipe
+    recipe_data.register_tasks(
+      recipe.task_modules,
+      [run.task for run in (*recipe.generators, *recipe.evaluators)],
+    )
+    features.verdict_token_ids(self._vocabulary)
+    initial.check_vocabulary(
+      self._start[0], self._vocabulary, recipe.vocabulary
+    )
+
   def stages(self) -> list[graph.Stage]:
     """All stages, in order."""
     recipe = self._recipe
-    main = f"generator_{recipe.main}"
+    main = recipe.main_generator
     stages = [graph.Stage("data", "data", self._prepare_data)]
     for first in recipe.generators:
       stages += self._generator_stages(
-        first.name, first.task, recipe.generator_training, initial=None
+        first.stage, first.task, recipe.generator_training, None
       )
     for split, number in (
       ("train", recipe.num_evaluator_problems),
       ("validation", recipe.num_validation_problems),
     ):
-      stages += self._decode_stages(main, split, number)
+      stages += self._decode_stages(main.stage, split, number)
     stages.append(
       graph.Stage("evaluator_data", "data", self._write_evaluator_data)
     )
-    task = next(r.task for r in recipe.generators if r.name == main)
-    for judge in recipe.evaluators:
+    for judging in recipe.evaluators:
+      train = functools.partial(self._train_evaluator, judging)
+      score = functools.partial(self._score, judging)
       stages += [
-        graph.Stage(
-          judge.name,
-          "train",
-          functools.partial(self._train_evaluator, judge, main),
-        ),
-        graph.Stage(
-          f"score_{judge.name}",
-          "score",
-          functools.partial(self._score, judge, main),
-        ),
+        graph.Stage(judging.stage, "train", train),
+        graph.Stage(f"score_{judging.stage}", "score", score),
       ]
-    for judge in recipe.evaluators:
+    for judging in recipe.evaluators:
       stages += self._generator_stages(
-        _second_name(judge),
-        task,
+        judging.second_generator,
+        main.task,
         recipe.second_generator_training,
-        initial=judge.name,
+        judging.stage,
       )
     return stages
 
@@ -182,30 +215,24 @@ class _Work:
     name: str,
     task: str,
     training: finetune.TrainingConfig,
-    initial: str | None,
+    start: str | None,
   ) -> list[graph.Stage]:
     """A generator: trained, decoded on the test problems, graded."""
-    train = functools.partial(
-      self._train_generator, name, task, training, initial
-    )
+    train = functools.partial(self._train_generator, name, task, training)
     return [
-      graph.Stage(name, "train", train),
+      graph.Stage(name, "train", functools.partial(train, start)),
       *self._decode_stages(name, "test", self._recipe.num_test_problems),
     ]
 
   def _decode_stages(
     self, name: str, split: str, number: int
   ) -> list[graph.Stage]:
+    decode = functools.partial(self._decode, name, split, number)
     place = _decoded(name, split)
+    grade = functools.partial(candidates.grade, self._directory / place)
     return [
-      graph.Stage(
-        f"decode_{place}",
-        "decode",
-        functools.partial(self._decode, name, split, number),
-      ),
-      graph.Stage(
-        f"grade_{place}", "grade", functools.partial(self._grade, place)
-      ),
+      graph.Stage(f"decode_{place}", "decode", decode),
+      graph.Stage(f"grade_{place}", "grade", grade),
     ]
 
   # Stages -------------------------------------------------------------------
@@ -221,30 +248,35 @@ class _Work:
     name: str,
     task: str,
     training: finetune.TrainingConfig,
-    initial: str | None,
+    start: str | None,
   ) -> Mapping[str, Any]:
-    model = self._generator(training)
+    solved = self._solved("validation", self._recipe.num_validation_problems)
     evaluate = validation.greedy_accuracy(
-      self._sampler, self._problems("validation")
+      self._sampler, [row.problem for row in solved]
     )
-    params = self._restore(initial) if initial else self._initial_params
-    return self._finetune(name, model, task, training, evaluate, params)
+    params = self._restore(start) if start else self._start[1]
+    return self._finetune(
+      name, self._generator(training), task, training, evaluate, params
+    )
 
-  def _train_evaluator(
-    self, judge: EvaluatorRun, main: str
-  ) -> Mapping[str, Any]:
-    model = self._evaluator(judge)
+  def _train_evaluator(self, judging: EvaluatorRun) -> Mapping[str, Any]:
+    main = self._recipe.main_generator.stage
+    model = _EVALUATORS[judging.loss](
+      self._module,
+      self._vocabulary,
+      loss_normalizing_factor=float(judging.training.batch_size),
+    )
     place = self._directory / _decoded(main, "validation")
     evaluate = validation.reranking_accuracy(
       self._scorer,
       samples.read_candidates(place),
-      samples.read_grades(place / samples.grades_name(grader.GRADER)),
+      candidates.read_grades(place),
     )
     return self._finetune(
-      judge.name,
+      judging.stage,
       model,
-      judge.task,
-      judge.training,
+      judging.task,
+      judging.training,
       evaluate,
       self._restore(main),
     )
@@ -252,12 +284,13 @@ class _Work:
   def _finetune(
     self,
     name: str,
-    model: Any,
+    model: decoder_model.DecoderModel,
     task: str,
     training: finetune.TrainingConfig,
     evaluate: finetune.Evaluate,
     params: Any,
   ) -> Mapping[str, Any]:
+    initial.write_config(self._directory / name, self._module.config)
     finished = finetune.finetune(
       model,
       task,
@@ -275,74 +308,43 @@ class _Work:
     }
 
   def _decode(self, name: str, split: str, number: int) -> Mapping[str, Any]:
-    problems = self._recipe.data.problems(
-      self._directory / "data", split, number
+    return candidates.decode(
+      self._directory / _decoded(name, split),
+      self._sampler,
+      self._restore(name),
+      [row.problem for row in self._solved(split, number)],
+      generator=name,
     )
-    path = self._directory / _decoded(name, split) / samples.shard_name(0, 1)
-    params = self._restore(name)
-    num_tokens = 0
-    with (
-      samples.JsonLinesStore(path) as store,
-      _progress(len(problems), len(store.finished), "problem") as progress,
-    ):
-      for sampled in self._sampler.sample(
-        params, problems, generator=name, finished=frozenset(store.finished)
-      ):
-        store.append(sampled.to_json())
-        num_tokens += sum(c.num_tokens for c in sampled.candidates)
-        progress.update()
-    return {"num_problems": len(problems), "num_tokens": num_tokens}
-
-  def _grade(self, place: str) -> Mapping[str, Any]:
-    directory = self._directory / place
-    path = directory / samples.grades_name(grader.GRADER)
-    sampled = samples.read_candidates(directory)
-    with (
-      samples.JsonLinesStore(path) as store,
-      _progress(len(sampled), len(store.finished), "problem") as progress,
-    ):
-      for problem in sampled:
-        if problem.problem.problem_id not in store.finished:
-          store.append(clusters.grade_problem(problem).to_json())
-          progress.update()
-    return {}
 
   def _write_evaluator_data(self) -> Mapping[str, Any]:
     """The main generator's graded candidates as rows for the evaluators."""
-    main = f"generator_{self._recipe.main}"
-    facts = {}
-    for split in ("train", "validation"):
-      place = self._directory / _decoded(main, split)
-      graded = samples.read_grades(place / samples.grades_name(grader.GRADER))
-      path = self._directory / "data" / "evaluator" / f"{split}.jsonl"
-      path.unlink(missing_ok=True)  # Written whole, from finished stages.
-      num_mixed = 0
-      with samples.JsonLinesStore(path) as store:
-        for sampled in samples.read_candidates(place):
-          row = _evaluator_row(sampled, graded[sampled.problem.problem_id])
-          store.append(row)
-          num_mixed += len({c["is_correct"] for c in row["candidates"]}) == 2
-      facts[f"num_mixed_{split}"] = num_mixed
-    return facts
+    recipe = self._recipe
+    references = {}
+    if recipe.add_reference_solutions:
+      references = {
+        row.problem.problem_id: prompts.generator_targets(
+          row.solution, row.problem.reference_answer
+        )
+        for row in self._solved("train", recipe.num_evaluator_problems)
+      }
+    main = recipe.main_generator.stage
+    return {
+      f"num_mixed_{split}": evaluator_data.write(
+        self._directory / "data" / "evaluator" / f"{split}.jsonl",
+        self._directory / _decoded(main, split),
+        references,
+      )
+      for split in ("train", "validation")
+    }
 
-  def _score(self, judge: EvaluatorRun, main: str) -> Mapping[str, Any]:
-    directory = self._directory / _decoded(main, "test")
-    sampled = samples.read_candidates(directory)
-    path = directory / samples.scores_name(judge.name)
-    params = self._restore(judge.name)
-    with (
-      samples.JsonLinesStore(path) as store,
-      _progress(len(sampled), len(store.finished), "problem") as progress,
-    ):
-      for scored in self._scorer.score(
-        params,
-        sampled,
-        evaluator=judge.name,
-        finished=frozenset(store.finished),
-      ):
-        store.append(scored.to_json())
-        progress.update()
-    return {}
+  def _score(self, judging: EvaluatorRun) -> Mapping[str, Any]:
+    main = self._recipe.main_generator.stage
+    return candidates.score(
+      self._directory / _decoded(main, "test"),
+      self._scorer,
+      self._restore(judging.stage),
+      evaluator=judging.stage,
+    )
 
   # What stages share --------------------------------------------------------
 
@@ -350,20 +352,9 @@ class _Work:
   def _start(self) -> tuple[transformer.TransformerConfig, Any]:
     return self._recipe.initial()
 
-  @property
-  def _initial_params(self) -> Any:
-    return self._start[1]
-
   @functools.cached_property
   def _module(self) -> transformer.Transformer:
-    config = self._start[0]
-    if config.vocab_size < self._vocabulary.vocab_size:
-      raise ValueError(
-        f"the model has {config.vocab_size} embeddings, but vocabulary"
-        f" {self._recipe.vocabulary!r} has {self._vocabulary.vocab_size}"
-        " pieces; take the vocabulary that the model was trained with"
-      )
-    return transformer.Transformer(config)
+    return transformer.Transformer(self._start[0])
 
   def _generator(
     self, training: finetune.TrainingConfig
@@ -375,16 +366,9 @@ class _Work:
       loss_normalizing_factor=float(training.batch_size * length),
     )
 
-  def _evaluator(self, judge: EvaluatorRun) -> evaluator.Evaluator:
-    return _EVALUATORS[judge.loss](
-      self._module,
-      self._vocabulary,
-      loss_normalizing_factor=float(judge.training.batch_size),
-    )
-
   @functools.cached_property
   def _sampler(self) -> sampler_lib.Sampler:
-    model = self._generator(self._recipe.generator_training)
+    model = generator.Generator(self._module, self._vocabulary)
     return sampler_lib.Sampler(model, self._recipe.sampling)
 
   @functools.cached_property
@@ -392,9 +376,9 @@ class _Work:
     model = evaluator.Evaluator(self._module, self._vocabulary)
     return scorer_lib.Scorer(model, self._recipe.scoring)
 
-  def _problems(self, split: str) -> list[records.Problem]:
-    return self._recipe.data.problems(
-      self._directory / "data", split, self._recipe.num_validation_problems
+  def _solved(self, split: str, number: int) -> list[records.SolvedProblem]:
+    return self._recipe.data.solved_problems(
+      self._directory / "data", split, number
     )
 
   def _restore(self, stage: str) -> Any:
@@ -404,100 +388,40 @@ class _Work:
       self._directory / stage / "checkpoints", state.abstract_params(model)
     )
 
-  # Manifest and report ------------------------------------------------------
+  # Manifest -----------------------------------------------------------------
 
-  def write_manifest(self, done: Mapping[str, graph.Finished]) -> None:
-    """What the report needs to know of the finished stages."""
-    recipe = self._recipe
-    main = f"generator_{recipe.main}"
-    generators = [
-      self._generator_entry(done, r.name, r.label, r.task, "base", None)
-      for r in recipe.generators
+  def write_manifest(self, progress: graph.Progress) -> None:
+    """Writes what the report needs to know of the finished stages."""
+    recipe, done = self._recipe, progress.finished
+    main = recipe.main_generator
+    firsts = [
+      _generator_entry(done, run.stage, run.label, run.task, "base", None)
+      for run in recipe.generators
     ]
-    generators += [
-      self._generator_entry(
+    seconds = [
+      _generator_entry(
         done,
-        _second_name(judge),
-        f"{recipe.main} after {judge.name}",
-        next(r.task for r in recipe.generators if r.name == main),
-        judge.name,
-        judge.loss,
+        judging.second_generator,
+        f"{recipe.main} after {judging.stage}",
+        main.task,
+        judging.stage,
+        judging.loss,
       )
-      for judge in recipe.evaluators
+      for judging in recipe.evaluators
     ]
-    evaluators = [
-      {
-        "name": judge.name,
-        "loss": judge.loss,
-        "initial": main,
-        **_training_facts(done, judge.name),
-        "scores": {
-          main: f"{_decoded(main, 'test')}/{samples.scores_name(judge.name)}"
-          if f"score_{judge.name}" in done
-          else None
-        },
-      }
-      for judge in recipe.evaluators
-    ]
-    counts = done["data"].facts["counts"] if "data" in done else []
-    samples.write_json(
-      self._directory / MANIFEST,
-      {
-        "name": recipe.name,
-        "note": recipe.note,
-        "created": self._created,
-        "versions": {
-          name: importlib.metadata.version(name)
-          for name in ("mathft-jax", "jax", "flax", "optax")
-        },
-        "seed": recipe.seed,
-        "data": counts,
-        "generators": generators,
-        "evaluators": evaluators,
-        "stages": [
-          {
-            "name": stage.name,
-            "kind": stage.kind,
-            "seconds": stage.seconds,
-            "peak_rss_bytes": stage.peak_rss_bytes,
-          }
-          for stage in done.values()
-        ],
-      },
+    manifest.write(
+      self._directory,
+      progress,
+      name=recipe.name,
+      note=recipe.note,
+      seed=recipe.seed,
+      data=done["data"].facts["counts"] if "data" in done else [],
+      generators=[*firsts, *seconds],
+      evaluators=[
+        _evaluator_entry(done, judging, main.stage)
+        for judging in recipe.evaluators
+      ],
     )
-
-  def _generator_entry(
-    self,
-    done: Mapping[str, graph.Finished],
-    name: str,
-    label: str,
-    task: str,
-    initial: str,
-    evaluator_loss: str | None,
-  ) -> dict[str, Any]:
-    place = _decoded(name, "test")
-    is_graded = f"grade_{place}" in done
-    grades = f"{place}/{samples.grades_name(grader.GRADER)}"
-    return {
-      "name": name,
-      "label": label,
-      "data": task.removesuffix("_generate"),
-      "initial": initial,
-      "evaluator_loss": evaluator_loss,
-      **_training_facts(done, name),
-      "candidates": place if is_graded else None,
-      "grades": grades if is_graded else None,
-    }
-
-  def write_report(self) -> pathlib.Path:
-    """Writes the report of this run; returns the page's path."""
-    return render.write(
-      build.build([self._directory]), self._directory / _REPORT
-    )
-
-
-def _second_name(judge: EvaluatorRun) -> str:
-  return f"generator_after_{judge.name}"
 
 
 def _decoded(name: str, split: str) -> str:
@@ -505,31 +429,45 @@ def _decoded(name: str, split: str) -> str:
   return f"{name}_{split}"
 
 
-def _training_facts(
-  done: Mapping[str, graph.Finished], name: str
+def _generator_entry(
+  done: Mapping[str, graph.Finished],
+  name: str,
+  label: str,
+  task: str,
+  start: str,
+  evaluator_loss: str | None,
+) -> report_manifest.Generator:
+  place = _decoded(name, "test")
+  is_graded = f"grade_{place}" in done
+  return report_manifest.Generator(
+    name=name,
+    label=label,
+    data=task.removesuffix("_generate"),
+    initial=start,
+    evaluator_loss=evaluator_loss,
+    candidates=place if is_graded else None,
+    grades=str(candidates.grades_path(pathlib.Path(place)))
+    if is_graded
+    else None,
+    **_facts(done, name, ("num_steps", "best_step", "num_params")),
+  )
+
+
+def _evaluator_entry(
+  done: Mapping[str, graph.Finished], judging: EvaluatorRun, main: str
+) -> report_manifest.Evaluator:
+  path = f"{_decoded(main, 'test')}/{samples.scores_name(judging.stage)}"
+  is_scored = f"score_{judging.stage}" in done
+  return report_manifest.Evaluator(
+    name=judging.stage,
+    loss=judging.loss,
+    initial=main,
+    scores={main: path if is_scored else None},
+    **_facts(done, judging.stage, ("num_steps", "best_step")),
+  )
+
+
+def _facts(
+  done: Mapping[str, graph.Finished], name: str, keys: Sequence[str]
 ) -> dict[str, Any]:
-  if name not in done:
-    return {}
-  facts = done[name].facts
-  keys = ("num_steps", "best_step", "num_params")
-  return {key: facts[key] for key in keys}
-
-
-def _evaluator_row(
-  sampled: records.SampledProblem, graded: records.GradedProblem
-) -> dict[str, Any]:
-  return {
-    "problem_id": sampled.problem.problem_id,
-    "problem": sampled.problem.text,
-    "candidates": [
-      {
-        "solution": candidate.solution,
-        "is_correct": graded.grades[candidate.index].is_correct,
-      }
-      for candidate in sampled.candidates
-    ],
-  }
-
-
-def _progress(total: int, initial: int, unit: str) -> Any:
-  return tqdm.tqdm(total=total, initial=initial, unit=unit, mininterval=1.0)
+  return {key: done[name].facts[key] for key in keys} if name in done else {}

@@ -115,6 +115,11 @@ class HeldOutLoss:
         eval_fn(params, batch)
         for batch, _ in zip(batches, range(self.num_batches), strict=False)
       ]
+      if not found:
+        raise ValueError(
+          f"the validation split of {task} does not fill one batch of"
+          f" {self.batch_size} rows; lower HeldOutLoss.batch_size"
+        )
       merged = functools.reduce(
         lambda a, b: {name: a[name].merge(b[name]) for name in a}, found
       )

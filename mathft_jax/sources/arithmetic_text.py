@@ -1,9 +1,10 @@
 """Generic arithmetic text, on which the demo's base model is pre-trained.
 
 What a large model brings from its pre-training (numbers, facts, whether a
-statement is true), in the small. None of it is a problem of
-`sources.arithmetic`, and none speaks in the evaluator's words: the truth of a
-statement is told by "true" and "false".
+statement is true, how a calculation is written down), in the small. None of it
+is a problem of `sources.arithmetic`: expressions and equations that stand in a
+held-out problem are drawn anew. And none speaks in the evaluator's words: the
+truth of a statement is told by "true" and "false".
 """
 
 import random
@@ -178,15 +179,174 @@ def _judged_value(rng: random.Random) -> str:
   return "\n".join(lines) + f"\n{_word(is_true)}"
 
 
+def _worked_expression(rng: random.Random) -> str:
+  """An expression, then its value step by step, or in one go."""
+  text, steps = _expression(rng)
+  if rng.random() < 0.2:
+    return f"{text} = {steps[-1][1]}"
+  separator = rng.choice(("\n", "\n", ", "))
+  return text + "\n" + separator.join(f"{a} = {b}" for a, b in steps)
+
+
+def _judged_expression(rng: random.Random) -> str:
+  """An expression with its steps, of which one may be wrong.
+
+  Wrong is a value, or a number that is not the expression's.
+  """
+  text, steps = _expression(rng)
+  lines = [f"{left} = {value}" for left, value in steps]
+  is_true = rng.random() < 0.5
+  if not is_true:
+    i = rng.randrange(len(steps))
+    left, value = steps[i]
+    if rng.random() < 0.5:
+      lines[i] = f"{left} = {_near(rng, value)}"
+    else:
+      a, operator, b = left.split()
+      other = _near(rng, int(b))
+      wrong = {
+        "+": int(a) + other,
+        "-": int(a) - other,
+        "*": int(a) * other,
+      }[operator]
+      if not 0 <= wrong < _LIMIT:
+        wrong = _near(rng, value)
+      lines[i] = f"{a} {operator} {other} = {wrong}"
+  return "\n".join([text, *lines]) + f"\nall {_word(is_true)}"
+
+
+def _expression(rng: random.Random) -> tuple[str, list[tuple[str, int]]]:
+  """(a sum of numbers and products, its steps)."""
+  while True:
+    text, steps = "", []
+    total = 0
+    for i in range(rng.randrange(2, 6)):
+      if rng.random() < 0.4:
+        a, b = rng.randrange(2, 12), rng.randrange(2, 12)
+        shown, value = f"{a} * {b}", a * b
+        steps.append((shown, value))
+      else:
+        value = rng.randrange(1, 60)
+        shown = str(value)
+      if i == 0:
+        text, total = shown, value
+        continue
+      sign = rng.choice("+-")
+      steps.append((f"{total} {sign} {value}", 0))
+      total = total + value if sign == "+" else total - value
+      steps[-1] = (steps[-1][0], total)
+      text += f" {sign} {shown}"
+    if all(0 <= value < _LIMIT for _, value in steps):
+      if _is_free(f"Compute {text}."):
+        return text, steps
+
+
+def _worked_equation(rng: random.Random) -> str:
+  """An equation in y, undone step by step."""
+  while True:
+    a, y, b = rng.randrange(2, 12), rng.randrange(1, 25), rng.randrange(1, 60)
+    sign, undo = rng.choice(("+-", "-+"))
+    total = a * y + b if sign == "+" else a * y - b
+    if a * y < _LIMIT and 0 <= total < _LIMIT:
+      if _is_free(f"Solve {a} * x {sign} {b} = {total}."):
+        break
+  lines = [f"{a} * y {sign} {b} = {total}"]
+  if rng.random() < 0.7:
+    lines.append(f"{total} {undo} {b} = {a * y}")
+  lines += [f"{a} * y = {a * y}", f"y = {y}"]
+  return "\n".join(lines)
+
+
+def _judged_pair(rng: random.Random) -> str:
+  """Two conditions on y and z with claimed values, then a truth value.
+
+  The values are put in, with the right results; whether they are those of the
+  conditions is left to see.
+  """
+  while True:
+    y, z = rng.randrange(2, 40), rng.randrange(2, 30)
+    a, b = rng.randrange(1, 5), rng.randrange(2, 8)
+    operator = rng.choice("+-")
+    first = y + z if operator == "+" else y - z
+    is_product = rng.random() < 0.4
+    second = y * z if is_product else a * y + b * z
+    if 0 < first < _LIMIT and second < _LIMIT:
+      break
+  is_true = rng.random() < 0.5
+  claimed_y, claimed_z = y, z
+  if not is_true:
+    if rng.random() < 0.6:  # The first condition still holds.
+      slip = rng.choice((-3, -2, -1, 1, 2, 3))
+      claimed_y += slip
+      claimed_z += -slip if operator == "+" else slip
+    else:
+      claimed_z = _near(rng, z)
+  shown = f"y * z = {second}" if is_product else f"{a} * y + {b} * z = {second}"
+  lines = [
+    f"y {operator} z = {first}, {shown}",
+    f"y = {claimed_y}, z = {claimed_z}",
+  ]
+  one = claimed_y + claimed_z if operator == "+" else claimed_y - claimed_z
+  two = claimed_y * claimed_z if is_product else a * claimed_y + b * claimed_z
+  if min(claimed_y, claimed_z, one) < 0 or max(one, two, claimed_z) >= _LIMIT:
+    return _judged_pair(rng)
+  if rng.random() < 0.6:
+    lines.append(f"{claimed_y} {operator} {claimed_z} = {one}")
+    if is_product:
+      lines.append(f"{claimed_y} * {claimed_z} = {two}")
+    else:
+      lines.append(f"{a} * {claimed_y} = {a * claimed_y}")
+      lines.append(f"{b} * {claimed_z} = {b * claimed_z}")
+      lines.append(f"{a * claimed_y} + {b * claimed_z} = {two}")
+  return "\n".join(lines) + f"\n{_word(is_true)}"
+
+
+def _judged_divisions(rng: random.Random) -> str:
+  lines = []
+  for _ in range(rng.randrange(2, 5)):
+    number, divisor = rng.randrange(1, _LIMIT), rng.randrange(2, 20)
+    quotient, rest = divmod(number, divisor)
+    is_true = rng.random() < 0.5
+    if not is_true:
+      if rng.random() < 0.5:
+        rest = _near(rng, rest)
+      else:
+        number = _near(rng, number)
+    lines.append(f"{number} = {divisor} * {quotient} + {rest} {_word(is_true)}")
+  return "\n".join(lines)
+
+
+def _fractions(rng: random.Random) -> str:
+  lines = []
+  for _ in range(rng.randrange(2, 5)):
+    q = rng.randrange(2, 16)
+    p, k = rng.randrange(1, q), rng.randrange(2, 10)
+    if q * k >= _LIMIT:
+      continue
+    lines.append(f"{p}/{q} = {p * k}/{q * k}")
+  return "\n".join(lines) or _fractions(rng)
+
+
+def _is_free(problem: str) -> bool:
+  """Whether no held-out problem of the demo has this text."""
+  return arithmetic.split_of(problem) == "train"
+
+
 # How often each kind of document appears.
 _KINDS: dict[Callable[[random.Random], str], float] = {
-  _facts: 3,
-  _comparisons: 0.5,
+  _facts: 2,
+  _comparisons: 0.3,
   _divisions: 1,
-  _inverses: 1.5,
-  _worked_chain: 1.5,
-  _judged_facts: 3,
-  _judged_passage: 3,
-  _judged_steps: 2.5,
-  _judged_value: 1.5,
+  _inverses: 1.2,
+  _fractions: 0.7,
+  _worked_chain: 0.7,
+  _worked_expression: 2,
+  _worked_equation: 1.2,
+  _judged_facts: 2,
+  _judged_divisions: 1,
+  _judged_passage: 1.5,
+  _judged_steps: 2,
+  _judged_value: 1,
+  _judged_expression: 2,
+  _judged_pair: 2,
 }

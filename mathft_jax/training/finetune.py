@@ -48,7 +48,7 @@ class TrainingConfig:
   num_microbatches: int = 1
   mesh_shape: Mapping[str, int] | None = None
   rules: partitioning.Rules = partitioning.STANDARD_RULES
-  keep_last: int = 1
+  keep_last: int = 2
   log_period: int = 50
 
   def __post_init__(self):

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from mathft_jax import partitioning
+from mathft_jax import checkpoint, partitioning
 from mathft_jax.models import protocol
 
 
@@ -83,7 +83,7 @@ def create(
       out_shardings=shardings.params,
     )()
   else:
-    check_same_shapes(params, abstract.params)
+    checkpoint.check_same_shapes(params, abstract.params)
     # A copy: the step donates its state, and the caller's params live on.
     params = jax.tree.map(
       lambda value, leaf: jnp.copy(
@@ -97,32 +97,8 @@ def create(
   return TrainState(step, params, opt_state)
 
 
-def check_same_shapes(params: Any, expected: Any) -> None:
-  """Raises ValueError that names the parameters that differ."""
-  have = _shapes(params)
-  want = _shapes(expected)
-  if have == want:
-    return
-  differing = [
-    f"{name} is {have.get(name, 'missing')}, not {want.get(name, 'there')}"
-    for name in sorted(have.keys() | want.keys())
-    if have.get(name) != want.get(name)
-  ]
-  raise ValueError(
-    "the initial parameters do not fit the model: "
-    + "; ".join(differing[:5])
-    + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
-    + "; take the model configuration that the checkpoint was made with"
-  )
-
-
 def num_params(params: Any) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
 
 
 def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:

@@ -1,0 +1,327 @@
+"""Tests of the transformer against a forward pass in plain numpy."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mathft_jax.decoding import prefix_cache
+from mathft_jax.models import attention, transformer
+
+_GELU = functools.partial(jax.nn.gelu, approximate=True)
+_LLAMA_SCALING = attention.LlamaRopeScaling(
+  factor=4.0,
+  low_frequency_factor=1.0,
+  high_frequency_factor=4.0,
+  original_length=64,
+)
+# What the open families differ in, each at least once. Windows of 3 are much
+# shorter than the rows.
+_CHANGES = {
+  "plain": {},
+  "untied_llama": {
+    "tie_embeddings": False,
+    "rope_theta": 500.0,
+    "rope_scaling": _LLAMA_SCALING,
+    "norm_epsilon": 1e-2,
+  },
+  "biased_mqa": {"num_kv_heads": 1, "use_qkv_bias": True, "windows": (3,)},
+  "capped_gemma": {
+    "num_layers": 3,
+    "num_kv_heads": 4,
+    "activation": _GELU,
+    "windows": (3, None),
+    "norm_offset": 1.0,
+    "use_post_norms": True,
+    "scale_embeddings": True,
+    "query_scale": 0.2,
+    "attention_softcap": 2.0,
+    "logit_softcap": 3.0,
+  },
+  "normed_gemma": {
+    "num_layers": 3,
+    "windows": (3, 5, None),
+    "rope_theta": 1000.0,
+    "local_rope_theta": 50.0,
+    "rope_scaling": attention.LinearRopeScaling(2.0),
+    "use_qk_norm": True,
+    "norm_offset": 1.0,
+  },
+}
+
+_PROMPT_LENGTHS = np.array([3, 6], np.int32)
+_ROWS_PER_PROMPT = 2
+_LENGTH, _NUM_GENERATED = 6, 6
+
+
+@dataclasses.dataclass
+class _Case:
+  config: transformer.TransformerConfig
+  params: dict
+  prompts: np.ndarray  # [P, T], right-padded
+  rows: np.ndarray  # [B, T + S]: each prompt, its continuation, padding
+  logits: np.ndarray  # [B, T + S, V], without a cache
+
+
+@pytest.fixture(scope="module", params=_CHANGES)
+def case(request, make_config, make_params) -> _Case:
+  config = make_config(**_CHANGES[request.param])
+  params = make_params(config)
+  rng = np.random.default_rng(3)
+  prompts = np.zeros((2, _LENGTH), np.int32)
+  rows = np.zeros((4, _LENGTH + _NUM_GENERATED), np.int32)
+  for i, length in enumerate(_PROMPT_LENGTHS):
+    prompts[i, :length] = rng.integers(1, config.vocab_size, length)
+    for j in range(_ROWS_PER_PROMPT):
+      tokens = rng.integers(1, config.vocab_size, _NUM_GENERATED)
+      row = rows[i * _ROWS_PER_PROMPT + j]
+      row[:length] = prompts[i, :length]
+      row[length : length + _NUM_GENERATED] = tokens
+  logits = jax.jit(
+    lambda tokens: transformer.Transformer(config).apply(
+      {"params": params}, tokens
+    )[0]
+  )(rows)
+  return _Case(config, params, prompts, rows, np.asarray(logits))
+
+
+def test_logits_are_those_of_numpy(case):
+  for tokens, logits in zip(case.rows, case.logits, strict=True):
+    expected = _numpy_logits(case.config, case.params, tokens)
+    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_logits_with_the_cache_are_those_without(case):
+  module, variables = transformer.Transformer(case.config), case.params
+  first, (keys, values) = module.apply(
+    {"params": variables},
+    jnp.asarray(case.prompts),
+    logit_positions=jnp.asarray(_PROMPT_LENGTHS) - 1,
+  )
+  cache = prefix_cache.from_prompts(
+    keys,
+    values,
+    jnp.asarray(_PROMPT_LENGTHS),
+    rows_per_prompt=_ROWS_PER_PROMPT,
+    max_generated=_NUM_GENERATED,
+  )
+  lengths = np.repeat(_PROMPT_LENGTHS, _ROWS_PER_PROMPT)
+  rows = np.arange(len(lengths))
+  np.testing.assert_allclose(
+    np.repeat(first[:, 0], _ROWS_PER_PROMPT, axis=0),
+    case.logits[rows, lengths - 1],
+    atol=1e-4,
+  )
+  step = jax.jit(
+    lambda tokens, cache: module.apply(
+      {"params": variables}, tokens, cache=cache
+    )
+  )
+  for i in range(_NUM_GENERATED):
+    tokens = jnp.asarray(case.rows[rows, lengths + i][:, None])
+    logits, cache = step(tokens, cache)
+    np.testing.assert_allclose(
+      logits[:, 0], case.logits[rows, lengths + i], atol=1e-4
+    )
+  assert int(cache.num_generated) == _NUM_GENERATED
+
+
+def test_packed_examples_do_not_see_each_other(make_config, make_params):
+  config = make_config(windows=(4, None))
+  params = make_params(config)
+  rng = np.random.default_rng(4)
+  examples = [rng.integers(1, 31, n).astype(np.int32) for n in (5, 3, 4)]
+  tokens = np.concatenate([*examples, [0, 0]])[None]
+  segments = np.repeat([1, 2, 3, 0], [5, 3, 4, 2])[None]
+  positions = np.concatenate([*map(np.arange, (5, 3, 4)), [0, 0]])[None]
+  logits = transformer.Transformer(config).apply(
+    {"params": params},
+    *(jnp.asarray(x, jnp.int32) for x in (tokens, positions, segments)),
+  )[0]
+  assert np.all(np.isfinite(logits))
+  expected = [_numpy_logits(config, params, tokens) for tokens in examples]
+  np.testing.assert_allclose(
+    logits[0, :12], np.concatenate(expected), atol=1e-4
+  )
+
+
+def test_asked_for_logits_are_a_part_of_all(make_config, make_params):
+  config = make_config(num_layers=1, logit_softcap=4.0, tie_embeddings=False)
+  variables = {"params": make_params(config)}
+  module = transformer.Transformer(config)
+  tokens = jnp.arange(10).reshape(2, 5)
+  positions, wanted = jnp.array([4, 2]), jnp.array([7, 3])
+  all_logits = module.apply(variables, tokens)[0]
+  some = module.apply(
+    variables, tokens, logit_positions=positions, logit_tokens=wanted
+  )[0]
+  assert some.shape == (2, 1, 2)
+  expected = np.asarray(all_logits)[[0, 1], positions][:, wanted]
+  np.testing.assert_allclose(some[:, 0], expected, atol=1e-5)
+
+
+def test_bfloat16_follows_float32_with_and_without_the_cache(
+  make_config, make_params
+):
+  config = make_config(num_layers=1)
+  params = make_params(config)
+  tokens = jnp.array([[0, 5, 9, 2, 8]])
+  expected = transformer.Transformer(config).apply({"params": params}, tokens)[
+    0
+  ]
+  small = transformer.Transformer(
+    dataclasses.replace(config, dtype=jnp.bfloat16)
+  )
+  logits, (keys, values) = small.apply({"params": params}, tokens)
+  assert logits.dtype == jnp.float32 and keys.dtype == jnp.bfloat16
+  np.testing.assert_allclose(logits, expected, atol=0.15)
+  cache = prefix_cache.from_prompts(
+    keys[:, :, :, :4],
+    values[:, :, :, :4],
+    jnp.array([4]),
+    rows_per_prompt=1,
+    max_generated=1,
+  )
+  last, _ = small.apply({"params": params}, tokens[:, 4:], cache=cache)
+  np.testing.assert_allclose(last[:, 0], logits[:, 4], atol=0.1)
+
+
+def test_layers_take_windows_and_rotations_in_turn(make_config):
+  config = make_config(
+    num_layers=5, windows=(4, 6, None), local_rope_theta=100.0
+  )
+  full = attention.FULL_ATTENTION
+  assert config.layer_windows().tolist() == [4, 6, full, 4, 6]
+  frequencies = config.layer_frequencies()
+  np.testing.assert_allclose(frequencies[0, 1], 100.0**-0.25, rtol=1e-6)
+  np.testing.assert_allclose(frequencies[2, 1], 10_000.0**-0.25, rtol=1e-6)
+  assert np.array_equal(frequencies[1], frequencies[4])
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"num_heads": 3}, "3 query heads do not share 2"),
+    ({"head_dim": 7}, "head_dim is 7"),
+  ],
+)
+def test_a_configuration_that_cannot_be_is_an_error(
+  make_config, changes, message
+):
+  with pytest.raises(ValueError, match=message):
+    make_config(**changes)
+
+
+def _numpy_logits(config, params, tokens) -> np.ndarray:
+  """One unpacked row [T] to logits [T, V], in float64, written from scratch."""
+  params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+  x = params["embedding"][tokens]
+  if config.scale_embeddings:
+    x = x * math.sqrt(config.model_dim)
+  for layer in range(config.num_layers):
+    weights = jax.tree.map(lambda leaf: leaf[layer], params["layers"])  # noqa: B023
+    mixed = _numpy_attention(config, weights, layer, x)
+    if config.use_post_norms:
+      mixed = _numpy_norm(config, mixed, weights["attention_post_norm"])
+    x = x + mixed
+    normed = _numpy_norm(config, x, weights["mlp_norm"])
+    mlp = weights["mlp"]
+    gate = normed @ mlp["gate"]
+    mixed = (_numpy_activation(config, gate) * (normed @ mlp["up"])) @ mlp[
+      "down"
+    ]
+    if config.use_post_norms:
+      mixed = _numpy_norm(config, mixed, weights["mlp_post_norm"])
+    x = x + mixed
+  x = _numpy_norm(config, x, params["final_norm"])
+  head = params["embedding"].T if config.tie_embeddings else params["head"]
+  return _numpy_cap(x @ head, config.logit_softcap)
+
+
+def _numpy_attention(config, weights, layer, x) -> np.ndarray:
+  normed = _numpy_norm(config, x, weights["attention_norm"])
+  weights = weights["attention"]
+  window = config.windows[layer % len(config.windows)]
+
+  def heads(name, number):
+    y = normed @ weights[name]
+    if config.use_qkv_bias:
+      y = y + weights[f"{name}_bias"]
+    return y.reshape(len(x), number, config.head_dim)
+
+  queries = heads("query", config.num_heads)
+  keys = heads("key", config.num_kv_heads)
+  values = heads("value", config.num_kv_heads)
+  if config.use_qk_norm:
+    queries = _numpy_norm(config, queries, weights["query_norm"])
+    keys = _numpy_norm(config, keys, weights["key_norm"])
+  frequencies = _numpy_frequencies(config, window)
+  scale = config.query_scale or 1 / math.sqrt(config.head_dim)
+  outputs = np.zeros((len(x), config.num_heads, config.head_dim))
+  for head in range(config.num_heads):
+    kv_head = head // (config.num_heads // config.num_kv_heads)
+    for t in range(len(x)):
+      first = 0 if window is None else max(0, t - window + 1)
+      seen = range(first, t + 1)
+      query = _numpy_rotate(queries[t, head], t, frequencies)
+      scores = [
+        query @ _numpy_rotate(keys[s, kv_head], s, frequencies) for s in seen
+      ]
+      scores = _numpy_cap(np.array(scores) * scale, config.attention_softcap)
+      shares = np.exp(scores - scores.max())
+      shares /= shares.sum()
+      outputs[t, head] = sum(
+        share * values[s, kv_head]
+        for share, s in zip(shares, seen, strict=True)
+      )
+  return outputs.reshape(len(x), -1) @ weights["output"]
+
+
+def _numpy_frequencies(config, window) -> np.ndarray:
+  is_local = window is not None and config.local_rope_theta is not None
+  theta = config.local_rope_theta if is_local else config.rope_theta
+  found = []
+  for i in range(config.head_dim // 2):
+    frequency = theta ** (-2 * i / config.head_dim)
+    scaling = None if is_local else config.rope_scaling
+    if isinstance(scaling, attention.LinearRopeScaling):
+      frequency /= scaling.factor
+    elif scaling is not None:
+      # As Llama 3.1's own code says it, in wave lengths.
+      length = 2 * math.pi / frequency
+      low = scaling.original_length / scaling.low_frequency_factor
+      high = scaling.original_length / scaling.high_frequency_factor
+      if length > low:
+        frequency /= scaling.factor
+      elif length > high:
+        smooth = scaling.original_length / length - scaling.low_frequency_factor
+        smooth /= scaling.high_frequency_factor - scaling.low_frequency_factor
+        frequency *= (1 - smooth) / scaling.factor + smooth
+    found.append(frequency)
+  return np.array(found)
+
+
+def _numpy_rotate(x, position, frequencies) -> np.ndarray:
+  half = len(x) // 2
+  turned = (x[:half] + 1j * x[half:]) * np.exp(1j * position * frequencies)
+  return np.concatenate([turned.real, turned.imag])
+
+
+def _numpy_norm(config, x, weights) -> np.ndarray:
+  rms = np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + config.norm_epsilon)
+  return x / rms * (weights["scale"] + config.norm_offset)
+
+
+def _numpy_activation(config, x) -> np.ndarray:
+  if config.activation is _GELU:
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1 + np.tanh(inner))
+  return x / (1 + np.exp(-x))
+
+
+def _numpy_cap(x, cap) -> np.ndarray:
+  return x if cap is None else cap * np.tanh(x / cap)
