@@ -229,6 +229,7 @@ def _manager(
       best_fn=_best_metric,
       create=not read_only,
       read_only=read_only,
+      save_interval_steps=0 if read_only else 1,
       cleanup_tmp_directories=not read_only,
     ),
   )

@@ -5,7 +5,6 @@ grades for each grader version and one file of scores for each evaluator.
 `docs/data-formats.md` describes the rows. A store has one writer at a time.
 """
 
-import gzip
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from mathft_jax import records
+from mathft_jax import jsonl, records
 
 _Record = TypeVar("_Record")
 
@@ -42,30 +41,6 @@ def grades_name(grader: str) -> str:
 def scores_name(evaluator: str) -> str:
   """The name of the file that holds one evaluator's scores."""
   return f"scores-{_plain(evaluator)}.jsonl"
-
-
-def read_jsonl(
-  path: str | os.PathLike[str],
-) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields (line number from 1, row) of a `.jsonl` or `.jsonl.gz` file.
-
-  Blank lines are passed over. Raises ValueError with file and line where a
-  line is not a JSON object, or the file is not whole.
-  """
-  path = pathlib.Path(path)
-  is_gzip = path.suffix == ".gz"
-  with gzip.open(path) if is_gzip else open(path, "rb") as lines:
-    number = 0
-    try:
-      # Bytes end a line at b"\n" only; text has six more line ends.
-      for number, line in enumerate(lines, start=1):
-        if line.strip():
-          yield number, _parse(line, f"{path}:{number}")
-    except (EOFError, gzip.BadGzipFile) as error:
-      raise ValueError(
-        f"{path}:{number + 1}: the compressed file is damaged or cut off"
-        f" ({error}); fetch or write it again"
-      ) from error
 
 
 class JsonLinesStore:
@@ -124,7 +99,7 @@ class JsonLinesStore:
       where = f"{self.path}:{number}"
       if line.strip():
         try:
-          row = _parse(line, where)
+          row = jsonl.parse(line, where)
         except ValueError:
           if whole + len(line) < end:
             raise  # Damage in the middle is nothing that a kill leaves.
@@ -187,7 +162,7 @@ def read_scores(
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads one JSON object; raises ValueError that names the file."""
-  return _parse(pathlib.Path(path).read_bytes(), str(path))
+  return jsonl.parse(pathlib.Path(path).read_bytes(), str(path))
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
@@ -221,24 +196,6 @@ def _plain(name: str) -> str:
       " . _ + - only, a letter or digit first"
     )
   return name
-
-
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-  try:
-    row = json.loads(line.decode("utf-8"), parse_constant=_reject_constant)
-  except (ValueError, RecursionError) as error:
-    raise ValueError(
-      f"{where}: not a line of JSON ({error}); mend or remove it"
-    ) from error
-  if not isinstance(row, dict):
-    raise ValueError(
-      f"{where}: expected a JSON object, found {type(row).__name__}"
-    )
-  return row
-
-
-def _reject_constant(name: str):
-  raise ValueError(f"{name} is no JSON number")
 
 
 def _key_of(row: Mapping[str, Any], key: str, where: str) -> str:
@@ -305,7 +262,7 @@ def _shards(directory: pathlib.Path) -> list[pathlib.Path]:
 def _read_records(
   path: pathlib.Path, make: Callable[[dict[str, Any]], _Record]
 ) -> Iterator[tuple[str, _Record]]:
-  for number, row in read_jsonl(path):
+  for number, row in jsonl.read(path):
     where = f"{path}:{number}"
     try:
       yield where, make(row)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from mathft_jax import records, samples
+from mathft_jax import jsonl, records, samples
 
 
 def _sampled(problem_id: str, num_candidates: int = 2):
@@ -120,7 +120,7 @@ def test_a_malformed_candidate_is_named_with_its_line(
 def test_a_line_that_is_no_json_object_is_named(tmp_path, line):
   path = tmp_path / "rows.jsonl"
   path.write_bytes(b'{"a": 1}\n\n' + line + b"\n")
-  rows = samples.read_jsonl(path)
+  rows = jsonl.read(path)
   assert next(rows) == (1, {"a": 1})
   with pytest.raises(ValueError, match=r"rows.jsonl:3: "):
     next(rows)
@@ -129,8 +129,8 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path, line):
 def test_a_cut_off_compressed_file_is_an_error(tmp_path):
   path = tmp_path / "rows.jsonl.gz"
   path.write_bytes(gzip.compress(b'{"a": 1}\n' * 1000)[:-12])
-  with pytest.raises(ValueError, match="damaged or cut off"):
-    list(samples.read_jsonl(path))
+  with pytest.raises(ValueError, match="damaged or cut short"):
+    list(jsonl.read(path))
 
 
 def test_line_ends_of_unicode_do_not_end_a_row(tmp_path):
@@ -138,14 +138,14 @@ def test_line_ends_of_unicode_do_not_end_a_row(tmp_path):
   text = "a\u2028b\u0085c\x0bd\r\ne"
   with samples.JsonLinesStore(path) as store:
     store.append({"problem_id": "a", "text": text})
-  assert [row["text"] for _, row in samples.read_jsonl(path)] == [text]
+  assert [row["text"] for _, row in jsonl.read(path)] == [text]
 
 
 def test_a_lone_surrogate_survives_the_store(tmp_path):
   path = tmp_path / "rows.jsonl"
   with samples.JsonLinesStore(path) as store:
     store.append({"problem_id": "a", "text": "\ud800"})
-  assert [row["text"] for _, row in samples.read_jsonl(path)] == ["\ud800"]
+  assert [row["text"] for _, row in jsonl.read(path)] == ["\ud800"]
 
 
 @pytest.mark.parametrize("num_bytes_lost", range(1, 31))
@@ -209,7 +209,7 @@ def test_a_killed_writer_loses_no_appended_row(tmp_path):
   )
   done = subprocess.run([sys.executable, "-c", writer, os.fspath(path)])
   assert done.returncode == -signal.SIGKILL
-  assert len(list(samples.read_jsonl(path))) == 5
+  assert len(list(jsonl.read(path))) == 5
 
 
 def test_grades_and_scores_are_read_by_problem(tmp_path):

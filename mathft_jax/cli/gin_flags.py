@@ -8,7 +8,8 @@ A binary is a function whose parameters gin binds. `cli/train.py` says
 and `mathft train --gin_file=runs/train.gin --gin.TRAIN_STEPS=200` then parses
 the gin file, binds the macro, checks every name, and calls
 `gin.get_configurable(loop.train)()`. Neither `loop.train` nor anything else in
-the library knows of gin. `parse` is the same without the call, for tests.
+the library knows of gin. `parse` is the same without the call, for tests. A
+function may be given by its dotted name, so that --help need not import it.
 """
 
 import importlib
@@ -22,7 +23,12 @@ import gin
 from absl import flags as absl_flags
 from absl import logging
 
-from mathft_jax.cli import errors, gin_bindings, gin_checks
+from mathft_jax.cli import (
+  errors,
+  gin_bindings,
+  gin_checks,
+  third_party_logs,
+)
 
 _EntryPoint = Callable[..., Any]
 _PREFIX = "--gin."
@@ -58,16 +64,18 @@ class Flags(NamedTuple):
 def run(
   program: str,
   argv: Sequence[str],
-  entry_point: _EntryPoint,
+  entry_point: _EntryPoint | str,
   *,
   also: Sequence[_EntryPoint] = (),
   usage: str = "",
+  **arguments: Any,
 ) -> int:
   """Configures the entry point from the flags, calls it, returns exit code.
 
   `argv` is without the program's name. `also` are further functions that the
   entry point gets by `gin.get_configurable`; bindings for any other function
-  have to be reachable from these through references. Errors of the user (see
+  have to be reachable from these through references. `arguments` are given to
+  the entry point beside what gin binds. Errors of the user (see
   `errors.exit_code`) become one line on stderr.
   """
 
@@ -84,8 +92,11 @@ def run(
     # Libraries read absl's own flags, which fails before somebody parsed them.
     if not absl_flags.FLAGS.is_parsed():
       absl_flags.FLAGS.mark_as_parsed()
-    configured, *_ = parse(flags, entry_point, *also)
-    return configured()
+    function = (
+      _imported(entry_point) if isinstance(entry_point, str) else entry_point
+    )
+    configured, *_ = parse(flags, function, *also)
+    return configured(**arguments)
 
   return errors.exit_code(program, command)
 
@@ -200,6 +211,12 @@ def write_operative_config(directory: str | os.PathLike[str]) -> None:
   partial = path.with_name(f".{path.name}.{os.getpid()}")
   partial.write_text(operative_config(), encoding="utf-8")
   partial.replace(path)
+
+
+def _imported(dotted_name: str) -> _EntryPoint:
+  third_party_logs.import_tensorflow()  # What runs imports it in any case.
+  module, _, name = dotted_name.rpartition(".")
+  return getattr(importlib.import_module(module), name)
 
 
 def _register(target: _EntryPoint, module: str) -> None:

@@ -13,6 +13,7 @@ _COMMANDS = {
   "data": "prepares, checks and splits problems",
   "grade": "grades and clusters the answers of candidates",
   "report": "makes the tables and figures of finished runs",
+  "convert": "exports a trained model as safetensors",
 }
 
 

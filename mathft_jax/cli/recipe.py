@@ -10,12 +10,17 @@ import sys
 from collections.abc import Sequence
 
 from mathft_jax.cli import gin_flags
-from mathft_jax.recipe import paper
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs `mathft recipe`; returns the exit code."""
-  return gin_flags.run("mathft recipe", argv, paper.run, usage=__doc__ or "")
+  return gin_flags.run(
+    "mathft recipe",
+    argv,
+    "mathft_jax.recipe.paper.run",
+    usage=__doc__ or "",
+    on_start=gin_flags.write_operative_config,
+  )
 
 
 if __name__ == "__main__":

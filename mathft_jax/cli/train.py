@@ -9,13 +9,16 @@ import sys
 from collections.abc import Sequence
 
 from mathft_jax.cli import gin_flags
-from mathft_jax.recipe import single_run
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs `mathft train`; returns the exit code."""
   return gin_flags.run(
-    "mathft train", argv, single_run.run, usage=__doc__ or ""
+    "mathft train",
+    argv,
+    "mathft_jax.recipe.single_run.run",
+    usage=__doc__ or "",
+    on_start=gin_flags.write_operative_config,
   )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from mathft_jax import jsonl
 from mathft_jax.data import locations
 from mathft_jax.sources import json_lines
 
@@ -136,8 +137,7 @@ def _read_solved(path: pathlib.Path, split: str) -> Sequence[_Row]:
 def _read_graded(path: pathlib.Path, split: str) -> Sequence[_Row]:
   del split
   return [
-    _graded_row(row, f"{path}:{number}")
-    for number, row in json_lines.read_rows(path)
+    _graded_row(row, f"{path}:{number}") for number, row in jsonl.read(path)
   ]
 
 

@@ -120,6 +120,7 @@ def make_dataset(config: StreamConfig) -> tf.data.Dataset:
     # What is too long must never be cut: a task drops it, and where one does
     # not, the converter complains.
     trim_output_features=False,
+    try_in_mem_cache=False,  # The sources hold their rows in memory already.
   )
   dataset = config.feature_converter(
     dataset, task_feature_lengths=config.feature_lengths
@@ -214,6 +215,7 @@ def _check_something_fits(config: StreamConfig) -> None:
       split=config.split,
       shuffle=False,
       num_epochs=1,
+      try_in_mem_cache=False,
     )
     if not any(True for _ in dataset.take(1)):
       raise ValueError(

@@ -1,11 +1,12 @@
 """Generation: one prefilled prompt, then one compiled loop over steps."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from mathft_jax.decoding import prefix_cache, sampling
 
@@ -23,10 +24,11 @@ class Generated:
   `log_probs` are summed over those tokens, in nats, under the model itself.
   """
 
-  tokens: Int[Array, "B S"]
-  num_tokens: Int[Array, " B"]
-  log_probs: Float[Array, " B"]
-  has_ended: Int[Array, " B"]
+  # Any, since this also holds numpy arrays, once fetched from the device.
+  tokens: Any  # int32 [B, S]
+  num_tokens: Any  # int32 [B]
+  log_probs: Any  # float32 [B]
+  has_ended: Any  # int32 [B], 0 or 1
 
 
 @flax.struct.dataclass

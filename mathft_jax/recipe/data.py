@@ -49,9 +49,7 @@ class ArithmeticData:
   ) -> list[records.SolvedProblem]:
     """The first `number` problems of a split, solved in the first style."""
     del directory
-    return list(
-      arithmetic.problems(split, self.styles[0], num_problems=number)
-    )
+    return list(arithmetic.problems(split, self.styles[0], num_problems=number))
 
 
 @dataclasses.dataclass(frozen=True)

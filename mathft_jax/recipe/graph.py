@@ -169,7 +169,9 @@ def _differing(before: Any, now: Any, name: str = "") -> list[str]:
   elif isinstance(before, list) and isinstance(now, list):
     if len(before) != len(now):
       return [f"{name}: {len(before)} entries there, {len(now)} here"]
-    pairs = [(str(i), b, n) for i, (b, n) in enumerate(zip(before, now))]
+    pairs = [
+      (str(i), b, n) for i, (b, n) in enumerate(zip(before, now, strict=True))
+    ]
   else:
     return [] if before == now else [f"{name}: {before!r} there, {now!r} here"]
   return [

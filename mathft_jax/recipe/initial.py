@@ -1,13 +1,12 @@
 """What a model and its parameters are read from."""
 
 import dataclasses
-import json
 import logging
 import pathlib
 from typing import Any
 
 from mathft_jax import checkpoint, pretrained, samples
-from mathft_jax.models import decoder_model, transformer
+from mathft_jax.models import generator, transformer
 from mathft_jax.pretrained import llama
 from mathft_jax.training import state
 
@@ -32,14 +31,15 @@ class Pretrained:
 
     Raises FileNotFoundError if it is none of these.
     """
-    shipped = pathlib.Path(pretrained.__path__[0]) / self.name_or_directory
-    if (shipped / _CONFIG).is_file():
+    path = pathlib.Path(self.name_or_directory)
+    shipped = pathlib.Path(pretrained.__path__[0]) / path.name
+    if path.name == str(path) and (shipped / _CONFIG).is_file():
       return llama.read(shipped)
-    directory, step = _run_and_step(pathlib.Path(self.name_or_directory))
+    directory, step = _run_and_step(path)
     if not (directory / _CHECKPOINTS).is_dir():
       return llama.read(directory)
     config = _read_config(directory)
-    model = decoder_model.DecoderModel(transformer.Transformer(config), None)
+    model = generator.Generator(transformer.Transformer(config), None)
     return config, checkpoint.restore_params(
       directory / _CHECKPOINTS, state.abstract_params(model), step
     )
@@ -95,14 +95,14 @@ def check_config(
 
 
 def check_vocabulary(
-  config: transformer.TransformerConfig, vocabulary: Any, name: str
+  config: transformer.TransformerConfig, vocabulary: Any
 ) -> None:
   """Raises ValueError if the model lacks embeddings for some of the pieces."""
   if config.vocab_size < vocabulary.vocab_size:
     raise ValueError(
-      f"the model has {config.vocab_size} embeddings, but vocabulary {name}"
-      f" has {vocabulary.vocab_size} pieces; take the vocabulary that the"
-      " model was trained with"
+      f"the model's vocab_size is {config.vocab_size}, but the vocabulary has"
+      f" {vocabulary.vocab_size} pieces; take the vocabulary that the model was"
+      " trained with"
     )
 
 
@@ -121,6 +121,4 @@ def _read_config(directory: pathlib.Path) -> transformer.TransformerConfig:
       f"no {_CONFIG} in {directory}, so its model is not known; the command"
       " that trained it writes one when it is started again"
     )
-  return llama.config_from_json(
-    json.loads(path.read_text(encoding="utf-8")), path
-  )
+  return llama.config_from_json(samples.read_json(path), path)

@@ -173,9 +173,7 @@ class _Work:
       [run.task for run in (*recipe.generators, *recipe.evaluators)],
     )
     features.verdict_token_ids(self._vocabulary)
-    initial.check_vocabulary(
-      self._start[0], self._vocabulary, recipe.vocabulary
-    )
+    initial.check_vocabulary(self._start[0], self._vocabulary)
 
   def stages(self) -> list[graph.Stage]:
     """All stages, in order."""
@@ -383,7 +381,7 @@ class _Work:
 
   def _restore(self, stage: str) -> Any:
     """The best parameters of a training stage."""
-    model = decoder_model.DecoderModel(self._module, self._vocabulary)
+    model = generator.Generator(self._module, self._vocabulary)
     return checkpoint.restore_params(
       self._directory / stage / "checkpoints", state.abstract_params(model)
     )

@@ -1,15 +1,14 @@
 """One fine-tuning run on its own, with T5X's names for what decides it."""
 
-import importlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mathft_jax import checkpoint
 from mathft_jax.data import locations
 from mathft_jax.models import decoder_model
+from mathft_jax.recipe import data as recipe_data
 from mathft_jax.recipe import graph, initial, validation
-from mathft_jax.training import finetune, state
+from mathft_jax.training import finetune
 
 # (model, task) -> params -> numbers
 MakeEvaluate = Callable[[decoder_model.DecoderModel, str], validation.Evaluate]
@@ -25,33 +24,40 @@ def run(
   initial_checkpoint_path: str | None = None,
   data: Mapping[str, str] | None = None,
   seed: int = 0,
+  on_start: Callable[[pathlib.Path], None] = lambda directory: None,
 ) -> None:
   """Trains `model` on a task in `model_dir`; goes on where it stopped.
 
-  `initial_checkpoint_path` is a folder of config.json and safetensors, or the
-  `checkpoints` folder of a run of this project. `data` tells where the rows
-  of file-based sources lie. Prints the best checkpoint.
+  `initial_checkpoint_path` is what `initial.Pretrained` reads. `data` tells
+  where the rows of file-based sources lie. `on_start` is called with the
+  directory once the arguments are found to fit. Prints the best checkpoint.
   """
-  for module in task_modules:
-    importlib.import_module(module)
+  directory = pathlib.Path(model_dir)
+  recipe_data.register_tasks(task_modules, [mixture_or_task_name])
   locations.bind(data or {})
-  graph.cache_compilations(pathlib.Path(model_dir) / "compilation_cache")
+  config = model.module.config
+  initial.check_vocabulary(config, model.vocabulary)
+  params = _initial_params(config, initial_checkpoint_path)
+  evaluate = make_evaluate(model, mixture_or_task_name)
+  on_start(directory)
+  initial.write_config(directory, config)
+  graph.cache_compilations(directory / "compilation_cache")
   finished = finetune.finetune(
     model,
     mixture_or_task_name,
     training,
-    make_evaluate(model, mixture_or_task_name),
-    model_dir=model_dir,
-    params=_initial_params(model, initial_checkpoint_path),
+    evaluate,
+    model_dir=directory,
+    params=params,
     seed=seed,
   )
   numbers = ", ".join(f"{k} {v:.4f}" for k, v in finished.metrics.items())
   print(f"Best: {finished.checkpoints}/{finished.best_step} ({numbers})")
 
 
-def _initial_params(model: decoder_model.DecoderModel, path: str | None) -> Any:
-  if path is None:
+def _initial_params(config: Any, name_or_directory: str | None) -> Any:
+  if name_or_directory is None:
     return None
-  if (pathlib.Path(path) / "config.json").is_file():
-    return initial.Pretrained(path)()[1]
-  return checkpoint.restore_params(path, state.abstract_params(model))
+  found, params = initial.Pretrained(name_or_directory)()
+  initial.check_config(name_or_directory, found, config)
+  return params

@@ -5,6 +5,8 @@ check than to find, as in real mathematics: the last lines of a stepwise
 solution are statements whose truth can be seen without solving the problem.
 Every number is a natural number below 100, so that one number is one token.
 
+No problem is a bare fact such as 7 + 8: those are for everyone to know.
+
 `terse` is the style of MATH's human solutions: it jumps to the result.
 `stepwise` is the style of PRM800K: one small statement a line.
 """
@@ -87,15 +89,16 @@ STYLES = ("terse", "stepwise")
 
 
 def _chain(rng: random.Random, level: int) -> _Drawn:
-  """A sum of numbers and products, left to right: `level + 1` terms."""
+  """A sum of numbers and products, left to right, of three terms or more."""
+  num_terms = max(3, level + 1)
   while True:
     terms = [
       (rng.randrange(2, 10), rng.randrange(2, 10))
       if rng.random() < 0.4
       else (rng.randrange(2, 60),)
-      for _ in range(level + 1)
+      for _ in range(num_terms)
     ]
-    signs = ["+", *(rng.choice("+-") for _ in range(level))]
+    signs = ["+", *(rng.choice("+-") for _ in range(num_terms - 1))]
     values = [math.prod(term) for term in terms]
     totals = [values[0]]
     for sign, value in zip(signs[1:], values[1:], strict=True):
@@ -180,12 +183,19 @@ def _remainder(rng: random.Random, level: int) -> _Drawn:
   if level <= 2:
     divisor = rng.randrange(3, 6 + 6 * level)
     number = rng.randrange(divisor, LIMIT)
-    lines = []
-    shown = str(number)
-    if level == 2:
+    if level == 1:
       part = rng.randrange(1, number)
       shown = f"{number - part} + {part}"
-      lines.append(f"{shown} = {number}")
+      lines = [f"{shown} = {number}"]
+    else:
+      factor = rng.randrange(2, 10)
+      whole = number // factor
+      if not 1 < whole < 20 or not number % factor:
+        return _remainder(rng, level)
+      product = factor * whole
+      shown = f"{factor} * {whole} + {number - product}"
+      lines = [f"{factor} * {whole} = {product}"]
+      lines.append(f"{product} + {number - product} = {number}")
     rest = number % divisor
     text = f"Find the remainder of {shown} divided by {divisor}."
     lines += _division(number, divisor)

@@ -2,9 +2,9 @@
 
 What a large model brings from its pre-training (numbers, facts, whether a
 statement is true, how a calculation is written down), in the small. None of it
-is a problem of `sources.arithmetic`: expressions and equations that stand in a
-held-out problem are drawn anew. And none speaks in the evaluator's words: the
-truth of a statement is told by "true" and "false".
+is a problem of `sources.arithmetic`: expressions, equations and conditions of
+a held-out problem are drawn anew, whatever their letters. And none speaks in
+the evaluator's words: the truth of a statement is told by "true" and "false".
 """
 
 import random
@@ -109,10 +109,12 @@ def _walk(rng: random.Random, num_steps: int) -> list[tuple[str, int]]:
   while True:
     steps = []
     value = rng.randrange(1, 50)
+    text = str(value)
     for _ in range(num_steps):
       operator = rng.choice("++--*")
       operand = rng.randrange(2, 10 if operator == "*" else 60)
       left = f"{value} {operator} {operand}"
+      text += f" {operator} {operand}"
       value = {
         "+": value + operand,
         "-": value - operand,
@@ -120,7 +122,8 @@ def _walk(rng: random.Random, num_steps: int) -> list[tuple[str, int]]:
       }[operator]
       steps.append((left, value))
     if all(0 <= value < _LIMIT for _, value in steps):
-      return steps
+      if _is_free(f"Compute {text}."):
+        return steps
 
 
 def _worked_chain(rng: random.Random) -> str:
@@ -165,7 +168,7 @@ def _judged_value(rng: random.Random) -> str:
   while True:
     a, y, b = rng.randrange(2, 10), rng.randrange(1, 20), rng.randrange(1, 60)
     total = a * y + b
-    if total < _LIMIT:
+    if total < _LIMIT and _is_free(f"Solve {a} * x + {b} = {total}."):
       break
   is_true = rng.random() < 0.5
   claimed = y if is_true else _near(rng, y)
@@ -270,8 +273,14 @@ def _judged_pair(rng: random.Random) -> str:
     first = y + z if operator == "+" else y - z
     is_product = rng.random() < 0.4
     second = y * z if is_product else a * y + b * z
+    if is_product:
+      shown = f"y * z = {second}"
+    else:
+      shown = f"{a} * y + {b} * z = {second}"
     if 0 < first < _LIMIT and second < _LIMIT:
-      break
+      renamed = shown.replace("y", "x").replace("z", "y")
+      if _is_free(f"Find x and y with x {operator} y = {first} and {renamed}."):
+        break
   is_true = rng.random() < 0.5
   claimed_y, claimed_z = y, z
   if not is_true:
@@ -281,7 +290,6 @@ def _judged_pair(rng: random.Random) -> str:
       claimed_z += -slip if operator == "+" else slip
     else:
       claimed_z = _near(rng, z)
-  shown = f"y * z = {second}" if is_product else f"{a} * y + {b} * z = {second}"
   lines = [
     f"y {operator} z = {first}, {shown}",
     f"y = {claimed_y}, z = {claimed_z}",

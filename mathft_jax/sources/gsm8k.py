@@ -5,6 +5,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import json_lines, splits
 
@@ -30,7 +31,7 @@ def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
         f"{pathlib.Path(directory) / stem}.jsonl (or .jsonl.gz) does not"
         " exist; give the directory of GSM8K's files"
       )
-    for index, (number, row) in enumerate(json_lines.read_rows(path)):
+    for index, (number, row) in enumerate(jsonl.read(path)):
       where = f"{path}:{number}"
       text = json_lines.field(row, "answer", where)
       solution, mark, answer = text.rpartition(_ANSWER_MARK)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import json_lines, splits
 
@@ -107,7 +108,7 @@ def _read(raw: _Rows, test_ids: set[str]) -> Iterator[SolvedProblem]:
 
 
 def _file_rows(path: pathlib.Path) -> _Rows:
-  for number, row in json_lines.read_rows(path):
+  for number, row in jsonl.read(path):
     yield f"{path}:{number}", row
 
 

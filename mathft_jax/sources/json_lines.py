@@ -1,43 +1,18 @@
 """JSON Lines files of solved problems: anyone's to read, ours to write."""
 
-import gzip
 import hashlib
 import json
 import os
 import pathlib
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import splits
 
 # What a field of ours is called in somebody's file, where it differs.
 Fields = Mapping[str, str]
-
-
-def read_rows(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields (line number, object) of a .jsonl or .jsonl.gz file.
-
-  Lines end in LF alone, since mathematical text may hold other line breaks of
-  Unicode; blank lines are passed over. Raises FileNotFoundError, and
-  ValueError with file and line where a line is no JSON object in UTF-8 or a
-  compressed file is cut short.
-  """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist or is no file")
-  number = 0
-  try:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-      for number, line in enumerate(lines, start=1):
-        if line.strip():
-          yield number, _parse_line(line, f"{path}:{number}")
-  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-    raise ValueError(
-      f"{path}:{number + 1}: the compressed file is damaged or cut short"
-      f" ({error}); fetch it again"
-    ) from error
 
 
 def field(row: Mapping[str, Any], name: str, where: str) -> str:
@@ -145,22 +120,10 @@ def text_id(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _parse_line(line: bytes, where: str) -> dict[str, Any]:
-  try:
-    row = json.loads(line.decode())
-  except UnicodeDecodeError as error:
-    raise ValueError(f"{where}: not UTF-8: {error}") from error
-  except json.JSONDecodeError as error:
-    raise ValueError(f"{where}: not JSON: {error}") from error
-  if not isinstance(row, dict):
-    raise ValueError(f"{where}: a JSON object is wanted, not {row!r:.80}")
-  return row
-
-
 def _read_file(
   path: pathlib.Path, fields: Fields, *, split: str | None
 ) -> Iterator[SolvedProblem]:
-  for number, row in read_rows(path):
+  for number, row in jsonl.read(path):
     yield _solved_problem(row, fields, split, path, f"{path}:{number}")
 
 

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import json_lines, splits
 
@@ -48,7 +49,7 @@ def read(
       f"{pathlib.Path(directory) / _STEM}.jsonl (or .jsonl.gz) does not"
       " exist; give the directory that holds it"
     )
-  for number, row in json_lines.read_rows(path):
+  for number, row in jsonl.read(path):
     where = f"{path}:{number}"
     reason = _reason_to_drop(row, is_equivalent, where)
     if reason:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
 
 from mathft_jax import checkpoint, partitioning
 from mathft_jax.models import protocol
@@ -15,9 +14,9 @@ from mathft_jax.models import protocol
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that a step changes."""
+  """Everything that a step changes, or its shapes, or its shardings."""
 
-  step: Int[Array, ""]
+  step: Any  # int32 []
   params: Any
   opt_state: Any
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from mathft_jax import jsonl
 from mathft_jax.cli import data
 from mathft_jax.sources import json_lines
 
@@ -34,9 +35,7 @@ def test_prepare_writes_splits_without_leaks_and_tells(tmp_path, capsys):
   assert [row.problem.text for row in rows] == ["What is $b$?"]
   assert len(json_lines.problems(output, "test")) == 1
   assert json_lines.problems(output, "validation") == []
-  (left_out,) = [
-    row for _, row in json_lines.read_rows(output / "left_out.jsonl")
-  ]
+  (left_out,) = [row for _, row in jsonl.read(output / "left_out.jsonl")]
   assert left_out["kind"] == "normalized"
   printed = capsys.readouterr().out
   assert "1 training or validation problems" in printed

@@ -9,7 +9,7 @@ import pytest
 from mathft_jax.cli import errors, main
 
 # The modules of cli/ that are no commands.
-_MACHINERY = {"__init__", "main", "errors"}
+_MACHINERY = {"__init__", "main", "errors", "third_party_logs"}
 
 
 def test_each_command_is_a_module_and_each_module_a_command():

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from mathft_jax import samples
+from mathft_jax import jsonl, samples
 from mathft_jax.report import (
   build,
   document,
@@ -304,7 +304,7 @@ def test_unfinished_grades_and_scores_are_named(make_run):
 def test_scores_of_unknown_candidates_are_an_error(make_run):
   directory = make_run()
   path = directory / "decode_stepwise" / "scores-evaluator_xent.jsonl"
-  rows = [row for _, row in samples.read_jsonl(path)]
+  rows = [row for _, row in jsonl.read(path)]
   rows[3]["scores"].append({"index": 99, "log_p_correct": -1.0})
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
   with pytest.raises(ValueError, match=r"nobody drew: \[99\]"):

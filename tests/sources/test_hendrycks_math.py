@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from mathft_jax.sources import hendrycks_math, json_lines, splits
+from mathft_jax import jsonl
+from mathft_jax.sources import hendrycks_math, splits
 
 
 def _raw(**changes) -> dict:
@@ -114,7 +115,7 @@ def test_math_has_the_counts_of_the_paper(shared_dir):
   # The answers were extracted by somebody else's code too.
   published = {
     row["unique_id"]: row["answer"]
-    for _, row in json_lines.read_rows(directory / "lightman_split.jsonl.gz")
+    for _, row in jsonl.read(directory / "lightman_split.jsonl.gz")
   }
   assert {
     row.problem.problem_id: row.problem.reference_answer for row in rows

@@ -27,42 +27,6 @@ def _write(path, rows) -> None:
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_rows_are_split_at_line_feeds_only(tmp_path):
-  path = tmp_path / "rows.jsonl"
-  line = json.dumps(_row(), ensure_ascii=False)
-  assert "\u2028" in line
-  path.write_text(line + "\n\n" + line + "\n", encoding="utf-8")
-  assert [number for number, _ in json_lines.read_rows(path)] == [1, 3]
-
-
-@pytest.mark.parametrize(
-  ("line", "message"),
-  [
-    (b'{"a": 1', "not JSON"),
-    (b"[1, 2]", "a JSON object is wanted"),
-    (b'{"a": "\xff"}', "not UTF-8"),
-  ],
-)
-def test_a_malformed_line_is_named_by_file_and_line(tmp_path, line, message):
-  path = tmp_path / "rows.jsonl"
-  path.write_bytes(b'{"a": 0}\n' + line + b"\n")
-  with pytest.raises(ValueError, match=f"rows.jsonl:2: {message}"):
-    list(json_lines.read_rows(path))
-
-
-def test_a_truncated_gzip_file_is_named_with_a_line(tmp_path):
-  path = tmp_path / "rows.jsonl.gz"
-  rows = "".join(f'{{"a": "{i * 7919}"}}\n' for i in range(5000))
-  path.write_bytes(gzip.compress(rows.encode())[:-5000])
-  with pytest.raises(ValueError, match=r"rows.jsonl.gz:\d+: .*cut short"):
-    list(json_lines.read_rows(path))
-
-
-def test_a_missing_file_is_named(tmp_path):
-  with pytest.raises(FileNotFoundError, match="nowhere.jsonl"):
-    list(json_lines.read_rows(tmp_path / "nowhere.jsonl"))
-
-
 def test_fields_may_have_other_names_and_defaults_are_stable(tmp_path):
   path = tmp_path / "mine.jsonl"
   _write(path, [{"question": "1+1?", "solution": "easy", "answer": "2"}])

@@ -1,0 +1,28 @@
+"""`mathft decode-and-rerank`: samples, grades, scores and re-ranks solutions.
+
+Draws candidates from a generator (or takes over given ones), grades them,
+scores them with an evaluator and makes the report, in MODEL_DIR. STAGES chooses
+among decode, grade, score and report; a second start goes on with the rest.
+
+Example: mathft decode-and-rerank --gin_file=recipes/arith_decode_and_rerank.gin
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mathft_jax.cli import gin_flags
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs `mathft decode-and-rerank`; returns the exit code."""
+  return gin_flags.run(
+    "mathft decode-and-rerank",
+    argv,
+    "mathft_jax.recipe.decode_and_rerank.run",
+    usage=__doc__ or "",
+    on_start=gin_flags.write_operative_config,
+  )
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))

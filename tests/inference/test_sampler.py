@@ -1,0 +1,123 @@
+"""Tests of mathft_jax.inference.sampler."""
+
+import dataclasses
+
+import pytest
+
+from mathft_jax import prompts, records
+from mathft_jax.decoding import sampling
+from mathft_jax.inference import sampler
+from mathft_jax.models import generator, transformer
+
+_CONFIG = sampler.SamplingConfig(
+  num_candidates=3,
+  next_token=sampling.Nucleus(0.95, 1.0),
+  max_prompt_tokens=40,
+  max_tokens=6,
+  prompts_per_batch=2,
+  seed=7,
+)
+
+
+@pytest.fixture(scope="module")
+def model(make_config, arith_vocabulary) -> generator.Generator:
+  config = make_config(
+    num_layers=1, vocab_size=arith_vocabulary.vocab_size, tie_embeddings=False
+  )
+  return generator.Generator(transformer.Transformer(config), arith_vocabulary)
+
+
+@pytest.fixture(scope="module")
+def params(model, make_params):
+  params = make_params(model.module.config)
+  params["head"][:, 1] *= 5  # EOS is likely here and there.
+  return params
+
+
+@pytest.fixture(scope="module")
+def small_batches(model) -> sampler.Sampler:
+  return sampler.Sampler(model, _CONFIG)
+
+
+@pytest.fixture(scope="module")
+def sampled(small_batches, params, problems) -> list[records.SampledProblem]:
+  return list(small_batches.sample(params, problems, generator="tiny"))
+
+
+def test_each_problem_has_its_candidates_in_order(sampled, problems):
+  assert [s.problem for s in sampled] == problems
+  for s in sampled:
+    assert [c.index for c in s.candidates] == [0, 1, 2]
+    assert s.greedy.index == records.GREEDY_INDEX
+    assert {c.problem_id for c in (s.greedy, *s.candidates)} == {
+      s.problem.problem_id
+    }
+    assert s.generator == "tiny"
+    assert s.sampling == {
+      "num_candidates": 3,
+      "seed": 7,
+      "max_tokens": 6,
+      "rule": "nucleus",
+      "p": 0.95,
+      "temperature": 1.0,
+    }
+  # Different keys draw different candidates.
+  assert len({c.solution for s in sampled for c in s.candidates}) > 5
+
+
+def test_candidates_end_with_eos_or_at_the_limit(sampled, arith_vocabulary):
+  candidates = [c for s in sampled for c in (s.greedy, *s.candidates)]
+  assert {c.finish_reason for c in candidates} == {"eos", "length"}
+  for c in candidates:
+    assert 1 <= c.num_tokens <= 6 and c.log_prob < 0
+    if c.finish_reason == "length":
+      assert c.num_tokens == 6
+
+
+def test_another_batch_layout_gives_the_same_candidates(
+  model, params, problems, sampled
+):
+  config = dataclasses.replace(_CONFIG, prompts_per_batch=8)
+  large = sampler.Sampler(model, config)
+  again = list(large.sample(params, list(reversed(problems)), generator="tiny"))
+  for one, other in zip(sampled, reversed(again), strict=True):
+    for a, b in zip(
+      (one.greedy, *one.candidates),
+      (other.greedy, *other.candidates),
+      strict=True,
+    ):
+      assert b.log_prob == pytest.approx(a.log_prob, abs=1e-3)
+      assert dataclasses.replace(b, log_prob=a.log_prob) == a
+
+
+def test_a_resumed_run_gives_the_other_problems_to_the_bit(
+  small_batches, params, problems, sampled
+):
+  finished = {problems[i].problem_id for i in (0, 2, 3)}
+  rest = small_batches.sample(
+    params, problems, generator="tiny", finished=finished
+  )
+  assert list(rest) == [sampled[1], sampled[4]]
+
+
+def test_greedy_alone_is_the_greedy_of_sampling(
+  small_batches, params, problems, sampled
+):
+  greedy = small_batches.greedy(params, problems)
+  assert greedy == [s.greedy for s in sampled]
+
+
+def test_the_prompt_is_the_start_and_the_generators_text(
+  small_batches, problems, arith_vocabulary
+):
+  tokens, lengths = small_batches._prompts(problems[:1], 2)
+  text = prompts.generator_inputs(problems[0].text)
+  expected = [0, *arith_vocabulary.encode(text)]
+  assert tokens[0].tolist()[: lengths[0]] == expected
+  assert not tokens[0, lengths[0] :].any()
+
+
+def test_a_prompt_that_is_too_long_is_named(model, params, problems):
+  config = dataclasses.replace(_CONFIG, max_prompt_tokens=4)
+  with pytest.raises(ValueError, match=f"{problems[0].problem_id} has .* 4; r"):
+    sampler.Sampler(model, config).greedy(params, problems)

@@ -1,0 +1,117 @@
+"""Tests of mathft_jax.inference.scorer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mathft_jax import prompts, records
+from mathft_jax.inference import scorer
+from mathft_jax.models import evaluator, transformer
+
+_CONFIG = scorer.ScoringConfig(
+  rows_per_batch=4, length_step=16, problems_per_batch=2
+)
+_SOLUTIONS = ("x = 3", "2 + 2 = 4\n4 + 1 = 5", "x = 3", "", "x = 12, y = 7")
+
+
+@pytest.fixture(scope="module")
+def model(make_config, arith_vocabulary) -> evaluator.Evaluator:
+  config = make_config(num_layers=1, vocab_size=arith_vocabulary.vocab_size)
+  return evaluator.Evaluator(transformer.Transformer(config), arith_vocabulary)
+
+
+@pytest.fixture(scope="module")
+def params(model, make_params):
+  return make_params(model.module.config)
+
+
+@pytest.fixture(scope="module")
+def sampled(problems) -> list[records.SampledProblem]:
+  return [
+    records.SampledProblem(
+      problem=problem,
+      greedy=None,
+      candidates=tuple(
+        records.Candidate(problem.problem_id, i, text, None, 3, -1.0, "eos")
+        for i, text in enumerate(_SOLUTIONS)
+      ),
+      generator="g",
+      sampling={},
+    )
+    for problem in problems
+  ]
+
+
+@pytest.fixture(scope="module")
+def scored(model, params, sampled) -> list[records.ScoredProblem]:
+  return list(
+    scorer.Scorer(model, _CONFIG).score(params, sampled, evaluator="e")
+  )
+
+
+def test_scores_are_the_two_way_softmax_of_a_full_forward_pass(
+  model, params, sampled, scored, arith_vocabulary
+):
+  forward = jax.jit(model.module.apply)
+  correct, incorrect = (
+    arith_vocabulary.encode(prompts.evaluator_inputs("p", "x") + word)[-1]
+    for word in (prompts.CORRECT, prompts.INCORRECT)
+  )
+  for s, result in zip(sampled, scored, strict=True):
+    assert result.problem_id == s.problem.problem_id
+    assert result.evaluator == "e"
+    assert list(result.scores) == [0, 1, 2, 3, 4]
+    for c in s.candidates:
+      text = prompts.evaluator_inputs(s.problem.text, c.solution)
+      ids = arith_vocabulary.encode(text + prompts.CORRECT)[:-1]
+      tokens = np.zeros((1, 80), np.int32)
+      tokens[0, 1 : len(ids) + 1] = ids
+      logits = forward({"params": params}, jnp.asarray(tokens))[0]
+      two = np.asarray(logits[0, len(ids)], np.float64)[[correct, incorrect]]
+      expected = np.log(np.exp(two[0]) / np.exp(two).sum())
+      assert result.scores[c.index] == pytest.approx(expected, abs=1e-4)
+
+
+def test_identical_solutions_of_a_problem_are_scored_once(
+  model, params, sampled, scored, monkeypatch
+):
+  counted = scorer.Scorer(model, _CONFIG)
+  rows = []
+  score = counted._score
+
+  def count(params, tokens, positions):
+    rows.append(int(np.count_nonzero(positions)))
+    return score(params, tokens, positions)
+
+  monkeypatch.setattr(counted, "_score", count)
+  assert list(counted.score(params, sampled, evaluator="e")) == scored
+  assert sum(rows) == 4 * len(sampled)
+  assert all(s.scores[0] == s.scores[2] for s in scored)
+
+
+def test_other_batches_give_the_same_scores(model, params, sampled, scored):
+  config = scorer.ScoringConfig(
+    rows_per_batch=32, length_step=80, problems_per_batch=5
+  )
+  again = scorer.Scorer(model, config).score(params, sampled, evaluator="e")
+  for one, other in zip(scored, again, strict=True):
+    assert other.scores == pytest.approx(one.scores, abs=1e-5)
+
+
+def test_a_resumed_run_gives_the_other_problems_to_the_bit(
+  model, params, sampled, scored
+):
+  finished = {sampled[i].problem.problem_id for i in (0, 2, 3)}
+  rest = scorer.Scorer(model, _CONFIG).score(
+    params, sampled, evaluator="e", finished=finished
+  )
+  assert list(rest) == [scored[1], scored[4]]
+
+
+def test_a_problem_without_candidates_has_no_scores(model, params, sampled):
+  empty = dataclasses.replace(sampled[0], candidates=())
+  (found,) = scorer.Scorer(model, _CONFIG).score(params, [empty], evaluator="e")
+  assert found.scores == {}

@@ -1,0 +1,74 @@
+import pytest
+
+from mathft_jax import samples
+from mathft_jax.cli import train
+from mathft_jax.recipe import initial
+
+_TINY_SHAPE = (
+  ("vocab_size", 512),
+  ("num_layers", 1),
+  ("model_dim", 16),
+  ("mlp_dim", 16),
+  ("num_heads", 1),
+  ("num_kv_heads", 1),
+  ("head_dim", 16),
+)
+
+
+def _flags(run, *bindings, shape=_TINY_SHAPE):
+  return [
+    "--gin_file=recipes/arith_base.gin",
+    f"--gin.MODEL_DIR='{run}'",
+    *(f"--gin.TransformerConfig.{name}={value}" for name, value in shape),
+    "--gin.TRAIN_STEPS=2",
+    "--gin.EVAL_PERIOD=1",
+    "--gin.BATCH_SIZE=2",
+    "--gin.WarmupCosine.warmup_steps=1",
+    "--gin.HeldOutLoss.num_batches=1",
+    *(f"--gin.{binding}" for binding in bindings),
+  ]
+
+
+def _error(capsys, *flags):
+  assert train.main([*flags]) == 2
+  printed = capsys.readouterr().err
+  assert printed.count("\n") == 1 and printed.startswith("mathft train: error")
+  return printed
+
+
+def test_a_run_leaves_a_model_from_which_another_starts(tmp_path, capsys):
+  first, second = tmp_path / "first", tmp_path / "second"
+  assert train.main(_flags(first)) == 0
+  assert f"Best: {first}/checkpoints/" in capsys.readouterr().out
+  assert (first / "operative_config.gin").is_file()
+  start = f"INITIAL_CHECKPOINT_PATH='{first}/checkpoints'"
+  assert train.main(_flags(second, start)) == 0
+  config, _ = initial.Pretrained(str(second))()
+  assert config.vocab_size == 512
+  loss = samples.read_json(first / "best.json")["validation_loss"]
+  assert samples.read_json(second / "best.json")["validation_loss"] < loss
+  capsys.readouterr()
+  shape = [*_TINY_SHAPE, ("rope_theta", 5e3)]
+  error = _error(capsys, *_flags(tmp_path / "third", start, shape=shape))
+  assert "rope_theta is 10000.0 there, 5000.0 here" in error
+
+
+@pytest.mark.parametrize(
+  ("bindings", "expected"),
+  [
+    (["TransformerConfig.vocab_size=99"], "vocab_size is 99, but the vocabula"),
+    (
+      ["MIXTURE_OR_TASK_NAME='arith_base_tex'"],
+      "did you mean arith_base_",
+    ),
+    (["TASK_MODULES=['mathft_jax.tasks.base']"], "no module of tasks"),
+    (["INITIAL_CHECKPOINT_PATH='nowhere'"], "no config.json in nowhere"),
+    (["VOCABULARY='nothing'"], "vocabulary 'nothing' is neither"),
+  ],
+)
+def test_a_wrong_start_is_one_line_and_leaves_nothing(
+  bindings, expected, tmp_path, capsys
+):
+  run = tmp_path / "run"
+  assert expected in _error(capsys, *_flags(run, *bindings))
+  assert not run.exists()

@@ -1,0 +1,144 @@
+"""Each recipe in gin/ keeps the rules of docs/config.md."""
+
+import collections
+import importlib
+import re
+
+import gin
+import pytest
+
+from mathft_jax.cli import gin_bindings, gin_flags
+
+_FOLDER = gin_flags.gin_dir()
+_RECIPES = sorted(path.stem for path in _FOLDER.glob("recipes/*.gin"))
+_FILES = sorted(
+  path.relative_to(_FOLDER).as_posix() for path in _FOLDER.rglob("*.gin")
+)
+
+# What a recipe's file includes tells which command runs it.
+_COMMANDS = {
+  "runs/recipe.gin": ("mathft_jax.recipe.paper", "run"),
+  "runs/train.gin": ("mathft_jax.recipe.single_run", "run"),
+  "runs/decode_and_rerank.gin": ("mathft_jax.recipe.decode_and_rerank", "run"),
+}
+
+# What a recipe leaves to its user.
+_ASKED = {
+  "math_cpu_smoke": ["MATH_DIR='math'", "PRM800K_DIR='prm800k'"],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_is_left():
+  yield
+  gin.clear_config()
+
+
+def _text(name):
+  return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _includes(name):
+  return re.findall(r"^include '(.+)'$", _text(name), re.M)
+
+
+def _entry_point(recipe):
+  (command,) = (c for c in _COMMANDS if c in _includes(f"recipes/{recipe}.gin"))
+  module, name = _COMMANDS[command]
+  return getattr(importlib.import_module(module), name)
+
+
+def _bindings(recipe):
+  return [f"MODEL_DIR='runs/{recipe}'", *_ASKED.get(recipe, [])]
+
+
+def _parse(recipe, bindings):
+  flags = gin_flags.Flags([f"recipes/{recipe}.gin"], (), bindings)
+  (configured,) = gin_flags.parse(flags, _entry_point(recipe))
+  return configured
+
+
+def _read(recipe, flags=()):
+  return gin_bindings.read(
+    [f"recipes/{recipe}.gin"],
+    flags,
+    gin_flags.search_paths(),
+    [_entry_point(recipe)],
+  ).bindings
+
+
+@pytest.mark.parametrize("recipe", _RECIPES)
+def test_each_recipe_parses_and_uses_every_name_that_it_binds(recipe):
+  _parse(recipe, _bindings(recipe))  # It refuses what nothing uses.
+
+
+@pytest.mark.parametrize("recipe", _RECIPES)
+def test_a_recipe_asks_for_nothing_but_what_it_must(recipe):
+  asked = {b.name for b in _read(recipe) if b.is_required}
+  given = {b.name for b in _read(recipe) if not b.is_required}
+  assert asked - given == {
+    binding.partition("=")[0] for binding in _bindings(recipe)
+  }
+
+
+@pytest.mark.parametrize("recipe", _RECIPES)
+def test_no_name_is_bound_twice(recipe):
+  # `NAME = %gin.REQUIRED` declares a macro; it binds nothing.
+  bound = collections.defaultdict(list)
+  for binding in _read(recipe):
+    if not binding.is_required:
+      bound[binding.scope, binding.target, binding.name].append(binding.where)
+  assert not [places for places in bound.values() if len(places) > 1]
+
+
+def _depth(name):
+  return max((1 + _depth(inner) for inner in _includes(name)), default=0)
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_includes_are_at_most_two_deep_and_go_down(name):
+  assert _depth(name) <= 2
+  assert not [i for i in _includes(name) if i.startswith("recipes/")]
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_each_file_says_first_what_it_is(name):
+  first, *_ = _text(name).splitlines()
+  assert re.fullmatch(r"# .+", first)
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_what_a_file_requires_stands_above_what_it_wires(name):
+  lines = _text(name).splitlines()
+  required = [i for i, line in enumerate(lines) if "%gin.REQUIRED" in line]
+  wired = [i for i, line in enumerate(lines) if re.match(r"[\w/]+\.\w", line)]
+  assert max(required, default=0) < min(wired, default=len(lines))
+
+
+class _Started(Exception):
+  pass
+
+
+@pytest.mark.parametrize("recipe", _RECIPES)
+def test_the_operative_config_holds_every_binding(recipe, tmp_path):
+  def stop(directory):
+    gin_flags.write_operative_config(directory)
+    raise _Started
+
+  flags = [f"MODEL_DIR='{tmp_path}/run'", *_ASKED.get(recipe, [])]
+  configured = _parse(recipe, flags)
+  with pytest.raises(_Started):
+    configured(on_start=stop)
+  files = list((tmp_path / "run").iterdir())
+  assert [path.name for path in files] == [gin_flags.OPERATIVE_CONFIG]
+  written = files[0].read_text(encoding="utf-8")
+  for binding in _read(recipe, flags):
+    name = re.escape(binding.label.rpartition("/")[2])
+    # gin writes the scope of the call, which may be deeper.
+    assert re.search(rf"^(\S+/)?{name} = ", written, re.M), binding.label
+  assert _parse_file(files[0], recipe)
+
+
+def _parse_file(path, recipe):
+  flags = gin_flags.Flags([str(path)])
+  return gin_flags.parse(flags, _entry_point(recipe))

@@ -1,0 +1,42 @@
+import gzip
+import json
+
+import pytest
+
+from mathft_jax import jsonl
+
+
+def test_rows_are_split_at_line_feeds_only(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  line = json.dumps({"text": "a\u2028b\x85c"}, ensure_ascii=False)
+  path.write_text(line + "\n\n" + line + "\n", encoding="utf-8")
+  assert [number for number, _ in jsonl.read(path)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    (b'{"a": 1', "not a line of JSON"),
+    (b'{"a": NaN}', "not a line of JSON"),
+    (b"[1, 2]", "expected a JSON object"),
+    (b'{"a": "\xff"}', "not UTF-8"),
+  ],
+)
+def test_a_malformed_line_is_named_by_file_and_line(tmp_path, line, message):
+  path = tmp_path / "rows.jsonl"
+  path.write_bytes(b'{"a": 0}\n' + line + b"\n")
+  with pytest.raises(ValueError, match=f"rows.jsonl:2: {message}"):
+    list(jsonl.read(path))
+
+
+def test_a_truncated_gzip_file_is_named_with_a_line(tmp_path):
+  path = tmp_path / "rows.jsonl.gz"
+  rows = "".join(f'{{"a": "{i * 7919}"}}\n' for i in range(5000))
+  path.write_bytes(gzip.compress(rows.encode())[:-5000])
+  with pytest.raises(ValueError, match=r"rows.jsonl.gz:\d+: .*cut short"):
+    list(jsonl.read(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match="nowhere.jsonl"):
+    list(jsonl.read(tmp_path / "nowhere.jsonl"))

@@ -1,0 +1,151 @@
+"""Tests of mathft_jax.partitioning, most on eight simulated devices."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from mathft_jax import partitioning
+
+# Devices are chosen when jax starts, so this runs in a process of its own.
+_ON_EIGHT_DEVICES = """
+import functools, json
+import jax, jax.numpy as jnp, numpy as np
+from mathft_jax import partitioning
+from mathft_jax.models import generator, transformer
+from mathft_jax.training import optimizer, state, step
+
+config = transformer.TransformerConfig(
+  vocab_size=32, num_layers=2, model_dim=16, mlp_dim=32, num_heads=4,
+  num_kv_heads=2, head_dim=8,
+)
+model = generator.Generator(transformer.Transformer(config), None)
+rng = np.random.default_rng(0)
+tokens = rng.integers(2, 32, (8, 12)).astype(np.int32)
+batch = {
+  "decoder_input_tokens": tokens,
+  "decoder_target_tokens": tokens[:, ::-1].copy(),
+  "decoder_loss_weights": (rng.random((8, 12)) < 0.7).astype(np.float32),
+}
+rule = optimizer.AdamW(optimizer.WarmupCosine(peak=1e-2))(4)
+
+
+def error(make):
+  try:
+    make()
+  except ValueError as error:
+    return str(error)
+
+
+result = {"losses": {}, "shards": {}, "errors": []}
+for name, shape in {
+  "data": None,
+  "fsdp": {"fsdp": 8},
+  "all": {"data": 2, "fsdp": 2, "tensor": -1},
+}.items():
+  mesh = partitioning.make_mesh(shape)
+  abstract = state.abstract_state(model, rule, mesh)
+  current = state.create(model, rule, abstract, seed=0)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  run = jax.jit(
+    functools.partial(step.train_step, loss_fn=model.loss_fn, optimizer=rule),
+    in_shardings=(shardings, partitioning.batch_sharding(mesh)),
+    out_shardings=(shardings, partitioning.replicated(mesh)),
+    donate_argnums=0,
+  )
+  result["losses"][name] = []
+  for _ in range(2):
+    current, metrics = run(current, partitioning.shard_batch(mesh, batch))
+    result["losses"][name].append(float(metrics["loss"].compute()))
+  leaf = current.params["layers"]["mlp"]["up"]
+  result["shards"][name] = [
+    list(leaf.addressable_shards[0].data.shape),
+    list(current.opt_state[1][0].mu["layers"]["mlp"]["up"]
+         .addressable_shards[0].data.shape),
+    list(partitioning.shard_batch(mesh, batch)["decoder_input_tokens"]
+         .addressable_shards[0].data.shape),
+  ]
+tensor = partitioning.make_mesh({"tensor": 8})
+odd = {"w": jax.ShapeDtypeStruct((12,), np.float32)}
+from flax.linen import partitioning as nn_partitioning
+axes = {"w_axes": nn_partitioning.AxisMetadata(names=("mlp",))}
+result["errors"] = [
+  error(lambda: partitioning.param_shardings(tensor, odd, axes)),
+  error(lambda: partitioning.make_mesh({"data": 3})),
+  error(lambda: partitioning.make_mesh({"data": 3, "fsdp": -1})),
+  error(lambda: partitioning.check_batch_size(mesh, 12, 2)),
+  error(lambda: partitioning.check_batch_size(mesh, 16, 2)),
+]
+print(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_eight_devices():
+  flags = "--xla_force_host_platform_device_count=8"
+  ran = subprocess.run(
+    [sys.executable, "-c", _ON_EIGHT_DEVICES],
+    env={**os.environ, "XLA_FLAGS": flags},
+    capture_output=True,
+    text=True,
+  )
+  assert ran.returncode == 0, ran.stderr
+  return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_losses_are_the_same_on_every_mesh(on_eight_devices):
+  losses = on_eight_devices["losses"]
+  assert losses["data"][0] > losses["data"][1]
+  assert losses["fsdp"] == pytest.approx(losses["data"], rel=1e-5)
+  assert losses["all"] == pytest.approx(losses["data"], rel=1e-5)
+
+
+def test_parameters_moments_and_rows_lie_where_the_rules_say(on_eight_devices):
+  """[layers, embed, mlp] is [2, 16, 32], and the batch [8, 12]."""
+  assert on_eight_devices["shards"] == {
+    "data": [[2, 16, 32], [2, 16, 32], [1, 12]],
+    "fsdp": [[2, 2, 32], [2, 2, 32], [1, 12]],
+    "all": [[2, 8, 16], [2, 8, 16], [2, 12]],
+  }
+
+
+def test_what_does_not_divide_is_named(on_eight_devices):
+  indivisible, wrong, wrong_rest, batch, fine = on_eight_devices["errors"]
+  assert "['w'] has 12 along 'mlp', which 8 devices" in indivisible
+  assert "does not hold the 8 devices" in wrong
+  assert "does not hold the 8 devices" in wrong_rest
+  assert "a batch of 12 does not divide into 4 data shards x 2" in batch
+  assert "a multiple of 8" in batch
+  assert fine is None
+
+
+def test_a_mesh_of_one_device_has_all_axes():
+  mesh = partitioning.make_mesh(None, jax.devices()[:1])
+  assert dict(mesh.shape) == dict.fromkeys(partitioning.MESH_AXES, 1)
+
+
+@pytest.mark.parametrize(
+  ("shape", "message"),
+  [
+    ({"model": 1}, r"no mesh axis \['model'\]"),
+    ({"data": -1, "fsdp": -1}, "only one mesh axis may be -1"),
+    ({"data": 0, "fsdp": -1}, "does not hold the 1 devices"),
+    ({"tensor": 2}, "does not hold the 1 devices"),
+  ],
+)
+def test_a_mesh_that_cannot_be_is_an_error(shape, message):
+  with pytest.raises(ValueError, match=message):
+    partitioning.make_mesh(shape, jax.devices()[:1])
+
+
+def test_a_logical_axis_without_a_rule_is_named():
+  from flax.linen import partitioning as nn_partitioning
+
+  mesh = partitioning.make_mesh({}, jax.devices()[:1])
+  params = {"w": jax.ShapeDtypeStruct((4,), "float32")}
+  axes = {"w_axes": nn_partitioning.AxisMetadata(names=("depth",))}
+  with pytest.raises(ValueError, match="the logical axis 'depth', for which"):
+    partitioning.param_shardings(mesh, params, axes)

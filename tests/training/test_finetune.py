@@ -1,0 +1,165 @@
+"""Tests of mathft_jax.training.finetune on a tiny transformer."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import seqio
+
+from mathft_jax import checkpoint
+from mathft_jax.data import locations, prepared, registration
+from mathft_jax.models import evaluator, generator, transformer
+from mathft_jax.sources import arithmetic, json_lines
+from mathft_jax.training import finetune, optimizer, state
+
+_TASK = "finetune_test_generate"
+_CONFIG = finetune.TrainingConfig(
+  num_steps=4,
+  batch_size=4,
+  feature_lengths={"inputs": 32, "targets": 32},
+  eval_period=2,
+  make_optimizer=optimizer.AdamW(
+    optimizer.WarmupCosine(peak=1e-2, warmup_steps=1), weight_decay=0.1
+  ),
+  num_microbatches=2,
+  log_period=1,
+)
+
+
+@pytest.fixture(scope="module")
+def model(make_config, arith_vocabulary) -> generator.Generator:
+  config = make_config(num_layers=1, vocab_size=arith_vocabulary.vocab_size)
+  return generator.Generator(transformer.Transformer(config), arith_vocabulary)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def task(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("rows")
+  rows = arithmetic.problems("train", "terse", num_problems=40)
+  json_lines.write(directory / "train.jsonl", rows)
+  locations.bind({"finetune_test": directory})
+  if _TASK not in seqio.TaskRegistry.names():
+    registration.add_generator_task(
+      _TASK, prepared.solved_problems("finetune_test"), "arith"
+    )
+
+
+class _KilledError(Exception):
+  pass
+
+
+class _Evaluate:
+  """Scores in turn; one that is an exception kills the run."""
+
+  def __init__(self, *scores):
+    self._scores = iter(scores)
+
+  def __call__(self, params):
+    score = next(self._scores)
+    if isinstance(score, Exception):
+      raise score
+    return {checkpoint.BEST: score, "other": 2.0}
+
+
+def _run(model, directory, *scores, **options) -> finetune.Finished:
+  return finetune.finetune(
+    model,
+    _TASK,
+    _CONFIG,
+    _Evaluate(*scores),
+    model_dir=directory,
+    seed=5,
+    **options,
+  )
+
+
+def _params(model, directory, step: int):
+  return checkpoint.restore_params(
+    directory / "checkpoints", state.abstract_params(model), step
+  )
+
+
+@pytest.fixture(scope="module")
+def whole(model, tmp_path_factory):
+  directory = tmp_path_factory.mktemp("whole")
+  return directory, _run(model, directory, 0.75, 0.25)
+
+
+def test_a_run_leaves_its_best_checkpoint_and_its_numbers(whole, model):
+  directory, finished = whole
+  assert finished.best_step == 2
+  assert finished.metrics == {checkpoint.BEST: 0.75, "other": 2.0}
+  best = json.loads((directory / "best.json").read_text())
+  assert best == {"step": 2, checkpoint.BEST: 0.75, "other": 2.0}
+  params = _params(model, directory, 2)
+  sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+  assert finished.num_params == sum(sizes)
+  lines = (directory / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  assert [r["step"] for r in rows if "loss" in r] == [1, 2, 3, 4]
+  assert [r["step"] for r in rows if checkpoint.BEST in r] == [2, 4]
+  assert list((directory / "tensorboard").iterdir())
+
+
+def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
+  whole, model, tmp_path
+):
+  with pytest.raises(_KilledError):
+    _run(model, tmp_path, 0.75, _KilledError())
+  finished = _run(model, tmp_path, 0.25)
+  assert finished.best_step == 2
+  for step in (2, 4):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      _params(model, tmp_path, step),
+      _params(model, whole[0], step),
+    )
+  assert (tmp_path / "best.json").read_text() == (
+    whole[0] / "best.json"
+  ).read_text()
+
+
+def test_a_run_starts_from_the_parameters_that_it_is_given(
+  whole, model, tmp_path
+):
+  start = _params(model, whole[0], 2)
+  kept = jax.tree.map(np.array, start)
+  first = {}
+
+  def evaluate(params):
+    first.setdefault("params", jax.device_get(params))
+    return {checkpoint.BEST: 0.0}
+
+  finetune.finetune(
+    model, _TASK, _CONFIG, evaluate, model_dir=tmp_path, params=start
+  )
+  distances = jax.tree.map(
+    lambda a, b: float(np.abs(a - b).max()), first["params"], kept
+  )
+  # Two steps of Adam at a rate of 0.01 at most.
+  assert 0 < max(jax.tree.leaves(distances)) < 0.05
+  # The step donates its state, but not what it was given.
+  jax.tree.map(np.testing.assert_array_equal, start, kept)
+
+
+def test_parameters_of_another_model_are_named(model, tmp_path, make_params):
+  config = model.module.config
+  wrong = make_params(config)
+  wrong["embedding"] = wrong["embedding"][:5]
+  with pytest.raises(ValueError, match=r"\['embedding'\] is \(5, 16\), not"):
+    _run(model, tmp_path, params=wrong)
+
+
+def test_pairs_cannot_be_packed(model, arith_vocabulary, tmp_path):
+  pairs = evaluator.MarginEvaluator(model.module, arith_vocabulary)
+  with pytest.raises(ValueError, match="set pack = False"):
+    _run(pairs, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_steps", "batch_size", "eval_period"])
+def test_a_run_of_nothing_is_an_error(name):
+  lengths = {"inputs": 8, "targets": 8}
+  numbers = {"num_steps": 1, "batch_size": 1, "eval_period": 1, name: 0}
+  with pytest.raises(ValueError, match=f"{name} is 0"):
+    finetune.TrainingConfig(feature_lengths=lengths, **numbers)

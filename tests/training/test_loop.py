@@ -1,0 +1,216 @@
+"""Tests of mathft_jax.training.loop with a linear model."""
+
+import contextlib
+import functools
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mathft_jax import checkpoint
+from mathft_jax.training import loop, step
+from mathft_jax.training import state as train_state
+
+_NUM_STEPS = 8
+
+
+class _Writer:
+  def __init__(self):
+    self.rows = []
+
+  def write(self, step, values):
+    self.rows.append((step, dict(values)))
+
+
+@pytest.fixture
+def run(linear_loss, linear_params, linear_stream):
+  """Trains in a directory; `score(step)` is what validation finds."""
+  optimizer = optax.adam(0.05)
+  step_fn = jax.jit(
+    functools.partial(
+      step.train_step, loss_fn=linear_loss, optimizer=optimizer
+    ),
+    donate_argnums=0,
+  )
+
+  def train(directory, score=lambda n: n / 100, poisoned=(), keep_last=2):
+    params = linear_params()
+    state = train_state.TrainState(
+      jnp.zeros((), jnp.int32), params, optimizer.init(params)
+    )
+    stream = linear_stream(poisoned)
+    writer = _Writer()
+    with checkpoint.Checkpointer(directory, keep_last) as checkpointer:
+      last = loop.train(
+        state,
+        step_fn=step_fn,
+        stream=stream,
+        num_steps=_NUM_STEPS,
+        evaluate=lambda params: {checkpoint.BEST: score(stream.num_batches)},
+        eval_period=2,
+        checkpointer=checkpointer,
+        writer=writer,
+        put_batch=lambda batch: batch,
+        log_period=1,
+      )
+      best = checkpointer.best()
+    return jax.device_get(last), best, writer.rows
+
+  return train
+
+
+def _assert_same(state, other):
+  jax.tree.map(np.testing.assert_array_equal, state, other)
+
+
+class _KilledError(Exception):
+  pass
+
+
+def _killed_at(number):
+  def score(num_batches):
+    if num_batches == number:
+      raise _KilledError
+    return num_batches / 100
+
+  return score
+
+
+def test_training_learns_and_is_written_down(run, tmp_path):
+  last, best, rows = run(tmp_path)
+  assert int(last.step) == _NUM_STEPS
+  losses = [values["loss"] for _, values in rows if "loss" in values]
+  assert len(losses) == _NUM_STEPS
+  truth = np.array([1.0, -2.0, 0.5])
+  assert np.all(np.abs(last.params["w"] - truth) < np.abs(truth))
+  assert best == (8, {checkpoint.BEST: 0.08})
+  evaluated = [n for n, values in rows if checkpoint.BEST in values]
+  assert evaluated == [2, 4, 6, 8]
+  assert all(v["tokens_per_second"] > 0 for _, v in rows if "loss" in v)
+
+
+@pytest.mark.parametrize("killed_at", [2, 4, 8])
+def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
+  run, tmp_path, killed_at
+):
+  expected, best, _ = run(tmp_path / "whole")
+  with pytest.raises(_KilledError):
+    run(tmp_path / "killed", _killed_at(killed_at))
+  resumed, resumed_best, rows = run(tmp_path / "killed")
+  assert rows[0][0] == max(killed_at - 2, 0) + 1
+  _assert_same(resumed, expected)
+  assert resumed_best == best
+  # A run that is finished is not trained on.
+  again, _, rows = run(tmp_path / "killed")
+  assert rows == []
+  _assert_same(again, expected)
+
+
+@pytest.mark.parametrize(
+  ("scores", "best_step"),
+  [
+    ({2: 0.1, 4: 0.9, 6: 0.3, 8: 0.2}, 4),
+    ({2: 0.9, 4: 0.1, 6: 0.3, 8: 0.9}, 8),  # The latest of equals.
+    ({2: 0.4, 4: 0.4, 6: 0.3, 8: 0.1}, 4),
+    ({2: -2.0, 4: -1.0, 6: -3.0, 8: -4.0}, 4),
+  ],
+)
+def test_the_best_checkpoint_is_that_of_the_best_validation(
+  run, tmp_path, scores, best_step
+):
+  _, best, _ = run(tmp_path, scores.__getitem__, keep_last=1)
+  assert best == (best_step, {checkpoint.BEST: scores[best_step]})
+  assert checkpoint.saved_steps(tmp_path) == sorted({best_step, 8})
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
+  run, tmp_path, caplog
+):
+  expected, best, _ = run(tmp_path)
+  assert checkpoint.saved_steps(tmp_path) == [6, 8]
+  for file in (tmp_path / "8" / "state").rglob("d/*"):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  resumed, resumed_best, rows = run(tmp_path)
+  assert f"{tmp_path}/8 cannot be read" in caplog.text
+  assert rows[0][0] == 7
+  _assert_same(resumed, expected)
+  assert resumed_best == best
+  # The step was saved anew, and is sound.
+  assert checkpoint.saved_steps(tmp_path) == [6, 8]
+  caplog.clear()
+  _, _, rows = run(tmp_path)
+  assert rows == [] and "cannot be read" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["stream/metadata", "state"])
+def test_whatever_a_checkpoint_lacks_it_is_passed_over(
+  run, tmp_path, caplog, what
+):
+  expected, _, _ = run(tmp_path)
+  path = tmp_path / "8" / what
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+  resumed, _, rows = run(tmp_path)
+  assert f"{tmp_path}/8 cannot be read" in caplog.text
+  assert rows[0][0] == 7
+  _assert_same(resumed, expected)
+
+
+def test_a_directory_of_damaged_checkpoints_alone_is_an_error(run, tmp_path):
+  run(tmp_path)
+  for number in (6, 8):
+    shutil.rmtree(tmp_path / str(number) / "state")
+  with pytest.raises(ValueError, match=r"none of the checkpoints \[6, 8\]"):
+    run(tmp_path)
+
+
+@pytest.mark.parametrize("step_number", [1, 5, 8])
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
+  run, tmp_path, step_number
+):
+  with pytest.raises(FloatingPointError, match=f"at step {step_number} "):
+    run(tmp_path, poisoned=(step_number,))
+  # Nothing that came after the bad step was saved.
+  saved = checkpoint.saved_steps(tmp_path) if tmp_path.exists() else []
+  assert all(number < step_number for number in saved)
+
+
+def test_saved_parameters_are_those_of_their_step(run, tmp_path):
+  """Later steps donate the buffers that an asynchronous save reads."""
+  seen = {}
+
+  with contextlib.ExitStack() as stack:
+    monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
+    save = checkpoint.Checkpointer.save
+
+    def spy(self, state, stream_state, metrics):
+      seen[int(state.step)] = np.array(state.params["w"], copy=True)
+      save(self, state, stream_state, metrics)
+
+    monkeypatch.setattr(checkpoint.Checkpointer, "save", spy)
+    run(tmp_path, keep_last=10)
+  assert list(seen) == [2, 4, 6, 8]
+  abstract = {"w": jax.ShapeDtypeStruct((3,), np.float32)}
+  for number, params in seen.items():
+    stored = checkpoint.restore_params(tmp_path, abstract, number)
+    np.testing.assert_array_equal(stored["w"], params)
+
+
+def test_metrics_are_means_over_the_steps_since_the_last_line(
+  linear_loss, linear_stream, linear_params
+):
+  metrics = [
+    jax.jit(linear_loss)(linear_params(), batch, None)[1]
+    for batch in (next(linear_stream()), next(linear_stream()))
+  ]
+  zero = {"nonfinite": metrics[0]["loss"].replace(total=jnp.zeros(()))}
+  window = loop._Window(4)
+  for values in metrics:
+    window.add({**values, **zero}, 10)
+  found = window.close(6)
+  expected = np.mean([float(m["loss"].compute()) for m in metrics])
+  assert found["loss"] == pytest.approx(expected)
+  json.dumps(found)
