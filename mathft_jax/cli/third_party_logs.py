@@ -24,10 +24,15 @@ _READ_ONLY = "Given directory is read only"
 def import_tensorflow() -> None:
   """Imports TensorFlow without its talk, and keeps it away from GPUs.
 
-  It would take the memory of those that JAX is to have. TF_ENABLE_ONEDNN_OPTS
-  is set to 0 unless it is set already: on some CPUs those operations print an
-  error for each data set of integers.
+  It would take the memory of those that JAX is to have. Two variables are set
+  unless they are set already: TF_CPP_MIN_LOG_LEVEL to 1, warnings, and
+  TF_ENABLE_ONEDNN_OPTS to 0, since on some CPUs those operations print an error
+  for each data set of integers.
   """
+  import sentencepiece
+
+  sentencepiece.set_min_log_level(1)  # Warnings.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   logging.getLogger("absl").addFilter(_is_worth_reading)
   with _stderr_without(_START_UP):

@@ -1,17 +1,27 @@
 """SentencePiece vocabularies: how they are trained, shipped and found."""
 
+# The type stubs of SentencePiece lack its messages.
+# pyright: reportAttributeAccessIssue=false
+
 import collections.abc
 import functools
 import io
 import pathlib
+import struct
 
 import sentencepiece
 import seqio
+import tensorflow_text as tf_text
+from sentencepiece import sentencepiece_model_pb2
 
 _SHIPPED = pathlib.Path(__file__).parent / "vocabularies"
 
 # Longer texts than this many bytes would be left out of training silently.
 _MAX_TEXT_BYTES = 1 << 20
+
+# Rules of normalisation that match no text: the size of a search tree, the
+# tree, which is empty, and what it points to.
+_NO_RULES = struct.pack("<I", 1024) + bytes(1024) + bytes(1)
 
 
 def train_vocabulary(
@@ -79,9 +89,34 @@ def load_vocabulary(name_or_path: str) -> seqio.SentencePieceVocabulary:
       " nor a SentencePiece model file; give one of these names or the path"
       " of a .model file"
     )
-  vocabulary = seqio.SentencePieceVocabulary(str(path))
+  vocabulary = _Vocabulary(str(path))
   _check(vocabulary, path)
   return vocabulary
+
+
+class _Vocabulary(seqio.SentencePieceVocabulary):
+  """A SeqIO vocabulary that gives blanks back, and is silent in TensorFlow.
+
+  Without rules of normalisation, tensorflow_text prints a line each time that
+  a data set is built, and takes no log level. It gets rules that do nothing.
+  """
+
+  @property
+  def tf_tokenizer(self):
+    return tf_text.SentencepieceTokenizer(model=_with_rules(self.sp_model))
+
+  def _decode(self, ids):
+    # A vocabulary without a piece for a lone blank spells it in bytes, as the
+    # character that SentencePiece writes for it.
+    return super()._decode(ids).replace("\u2581", " ")
+
+
+@functools.lru_cache
+def _with_rules(serialized_model: bytes) -> bytes:
+  model = sentencepiece_model_pb2.ModelProto.FromString(serialized_model)
+  if not model.normalizer_spec.precompiled_charsmap:
+    model.normalizer_spec.precompiled_charsmap = _NO_RULES
+  return model.SerializeToString()
 
 
 def _checked(

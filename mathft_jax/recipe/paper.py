@@ -15,12 +15,7 @@ from mathft_jax import checkpoint, prompts, records, samples
 from mathft_jax.data import features, locations, vocabulary
 from mathft_jax.inference import sampler as sampler_lib
 from mathft_jax.inference import scorer as scorer_lib
-from mathft_jax.models import (
-  decoder_model,
-  evaluator,
-  generator,
-  transformer,
-)
+from mathft_jax.models import evaluator, generator, transformer
 from mathft_jax.recipe import (
   candidates,
   evaluator_data,
@@ -282,7 +277,7 @@ class _Work:
   def _finetune(
     self,
     name: str,
-    model: decoder_model.DecoderModel,
+    model: generator.Generator | evaluator.Evaluator,
     task: str,
     training: finetune.TrainingConfig,
     evaluate: finetune.Evaluate,

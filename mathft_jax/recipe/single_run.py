@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mathft_jax.data import locations
-from mathft_jax.models import decoder_model
+from mathft_jax.models import evaluator, generator
 from mathft_jax.recipe import data as recipe_data
 from mathft_jax.recipe import graph, initial, validation
 from mathft_jax.training import finetune
 
+Model = generator.Generator | evaluator.Evaluator
 # (model, task) -> params -> numbers
-MakeEvaluate = Callable[[decoder_model.DecoderModel, str], validation.Evaluate]
+MakeEvaluate = Callable[[Model, str], validation.Evaluate]
 
 
 def run(
-  model: decoder_model.DecoderModel,
+  model: Model,
   model_dir: str,
   mixture_or_task_name: str,
   task_modules: Sequence[str],

@@ -26,6 +26,13 @@ def test_tensorflow_gives_the_same_tokens(math_vocabulary, text):
   assert tokens == list(math_vocabulary.encode(text))
 
 
+def test_building_tensorflows_operation_prints_nothing(math_vocabulary, capfd):
+  math_vocabulary.encode("loaded")  # Python's own line is not this one.
+  capfd.readouterr()
+  math_vocabulary.encode_tf("a")
+  assert capfd.readouterr() == ("", "")
+
+
 def test_special_ids_and_size(math_vocabulary):
   assert math_vocabulary.pad_id == 0
   assert math_vocabulary.eos_id == 1
