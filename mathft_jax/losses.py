@@ -1,4 +1,4 @@
-"""The losses of spec §4 on arrays; each returns a sum and its weight.
+"""The losses of the paper on arrays; each returns a sum and its weight.
 
 A caller that adds up microbatches divides once, by a constant of the run or by
 the added weights, so no loss here is a mean.

@@ -43,7 +43,6 @@ def error(make):
 result = {"losses": {}, "shards": {}, "errors": []}
 for name, shape in {
   "data": None,
-  "fsdp": {"fsdp": 8},
   "all": {"data": 2, "fsdp": 2, "tensor": -1},
 }.items():
   mesh = partitioning.make_mesh(shape)
@@ -96,10 +95,9 @@ def on_eight_devices():
   return json.loads(ran.stdout.splitlines()[-1])
 
 
-def test_losses_are_the_same_on_every_mesh(on_eight_devices):
+def test_losses_are_the_same_however_parameters_are_sharded(on_eight_devices):
   losses = on_eight_devices["losses"]
   assert losses["data"][0] > losses["data"][1]
-  assert losses["fsdp"] == pytest.approx(losses["data"], rel=1e-5)
   assert losses["all"] == pytest.approx(losses["data"], rel=1e-5)
 
 
@@ -107,7 +105,6 @@ def test_parameters_moments_and_rows_lie_where_the_rules_say(on_eight_devices):
   """[layers, embed, mlp] is [2, 16, 32], and the batch [8, 12]."""
   assert on_eight_devices["shards"] == {
     "data": [[2, 16, 32], [2, 16, 32], [1, 12]],
-    "fsdp": [[2, 2, 32], [2, 2, 32], [1, 12]],
     "all": [[2, 8, 16], [2, 8, 16], [2, 12]],
   }
 

@@ -72,6 +72,7 @@ class Sampler:
   ) -> Iterator[records.SampledProblem]:
     """Yields each problem that is not in `finished` with all its candidates.
 
+    Problems with short prompts come first.
     Raises ValueError for a prompt that is too long.
     """
     greedy: dict[str, records.Candidate] = {}
@@ -97,11 +98,14 @@ class Sampler:
   def greedy(
     self, params: Any, problems: Sequence[records.Problem]
   ) -> list[records.Candidate]:
-    """The greedy candidate of each problem."""
-    batches = self._batches(
-      params, problems, (), sampling.Greedy(), [records.GREEDY_INDEX]
-    )
-    return [candidates[0] for _, candidates in batches]
+    """The greedy candidate of each problem, in the order of the problems."""
+    found = {
+      problem.problem_id: candidates[0]
+      for problem, candidates in self._batches(
+        params, problems, (), sampling.Greedy(), [records.GREEDY_INDEX]
+      )
+    }
+    return [found[problem.problem_id] for problem in problems]
 
   def _batches(
     self,
@@ -116,6 +120,7 @@ class Sampler:
     # As many prompts as give about the same number of rows.
     num_prompts = max(1, rows // len(indices))
     num_prompts = min(num_prompts, _round_up(len(problems), 8))
+    problems = self._by_length(problems)
     for start in range(0, len(problems), num_prompts):
       batch = problems[start : start + num_prompts]
       if all(problem.problem_id in finished for problem in batch):
@@ -138,6 +143,17 @@ class Sampler:
               for j, index in enumerate(indices)
             ],
           )
+
+  def _by_length(
+    self, problems: Sequence[records.Problem]
+  ) -> list[records.Problem]:
+    """Problems with the shortest prompt first.
+
+    A batch runs until its longest solution ends, and solutions of long
+    problems tend to be long.
+    """
+    encode = self._model.vocabulary.encode
+    return sorted(problems, key=lambda problem: len(encode(problem.text)))
 
   def _prompts(
     self, batch: Sequence[records.Problem], num_prompts: int

@@ -7,6 +7,7 @@ is read there, and the other way round.
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,6 +105,8 @@ def write(
   samples.write_json(directory / _CONFIG, config_to_json(config))
   temporary = directory / (_WEIGHTS + ".tmp")
   safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+  # The library makes a file that only its owner may read.
+  shutil.copymode(directory / _CONFIG, temporary)
   temporary.replace(directory / _WEIGHTS)
 
 

@@ -56,7 +56,7 @@ class GeneratorRun:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatorRun:
-  """An evaluator: its loss in the spec's name, the task, how it trains."""
+  """An evaluator: its loss by name, the task, how it trains."""
 
   loss: str
   task: str

@@ -149,33 +149,42 @@ def _linear(rng: random.Random, level: int) -> _Drawn:
 def _two_numbers(rng: random.Random, level: int) -> _Drawn:
   """x and y from their sum or difference and their product or a weighted sum.
 
-  The solution names the pair first, then checks both conditions.
+  Products (levels 1 and 2) are guessed, weighted sums are undone; both are
+  checked by putting the pair into the conditions.
   """
   while True:
     low = rng.randrange(2, 10 + 2 * level)
-    high = rng.randrange(low + 1, 20 + 8 * level)
-    weights = rng.randrange(1, 2 + level // 2), rng.randrange(2, 3 + level)
-    product = low * high
-    weighted = weights[0] * high + weights[1] * low
-    use_product = level <= 2
-    if (product if use_product else weighted) < LIMIT and low + high < LIMIT:
-      if use_product or weights[0] != weights[1]:
+    high = rng.randrange(low + 1, 20 + 6 * level)
+    a, b = rng.randrange(1, 2 + level // 2), rng.randrange(2, 3 + level)
+    operator = rng.choice("+-")
+    first = high + low if operator == "+" else high - low
+    second = high * low if level <= 2 else a * high + b * low
+    # With x = first -+ y, the second condition is scaled * first -+ rest.
+    scaled = a * first
+    rest = second - scaled
+    factor = b - a if operator == "+" else a + b
+    if first < LIMIT and second < LIMIT:
+      if level <= 2 or (scaled < LIMIT and rest > 0 and factor > 1):
         break
-  operator = rng.choice("+-")
-  first = high + low if operator == "+" else high - low
-  if use_product:
-    condition = f"x * y = {product}"
-    check = [f"{high} * {low} = {product}"]
-  else:
-    condition = f"{weights[0]} * x + {weights[1]} * y = {weighted}"
-    parts = weights[0] * high, weights[1] * low
-    check = [f"{weights[0]} * {high} = {parts[0]}"]
-    check += [f"{weights[1]} * {low} = {parts[1]}"]
-    check += [f"{parts[0]} + {parts[1]} = {weighted}"]
-  text = f"Find x and y with x {operator} y = {first} and {condition}."
   pair = f"x = {high}, y = {low}"
-  stepwise = "\n".join([pair, f"{high} {operator} {low} = {first}", *check])
-  return text, f"({high}, {low})", pair, stepwise
+  if level <= 2:
+    condition = f"x * y = {second}"
+    steps, check = [], [f"{high} * {low} = {second}"]
+  else:
+    condition = f"{a} * x + {b} * y = {second}"
+    undo = "-" if operator == "+" else "+"
+    steps = [
+      f"{a} * {first} = {scaled}",
+      f"{second} - {scaled} = {rest}",
+      f"{factor} * y = {rest}",
+      f"y = {low}",
+      f"{first} {undo} {low} = {high}",
+    ]
+    check = [f"{a} * {high} = {a * high}", f"{b} * {low} = {b * low}"]
+    check += [f"{a * high} + {b * low} = {second}"]
+  text = f"Find x and y with x {operator} y = {first} and {condition}."
+  steps += [pair, f"{high} {operator} {low} = {first}", *check]
+  return text, f"({high}, {low})", pair, "\n".join(steps)
 
 
 def _remainder(rng: random.Random, level: int) -> _Drawn:
@@ -201,7 +210,7 @@ def _remainder(rng: random.Random, level: int) -> _Drawn:
     lines += _division(number, divisor)
     return text, str(rest), f"The remainder is {rest}", "\n".join(lines)
   while True:
-    one = rng.randrange(2, 4 + level)
+    one = rng.randrange(2, 3 + level - 1)
     two = rng.randrange(one + 1, 6 + level)
     if math.gcd(one, two) == 1:
       break
@@ -211,7 +220,11 @@ def _remainder(rng: random.Random, level: int) -> _Drawn:
     f"Find n from {start} to {start + one * two - 1} with remainder"
     f" {number % one} by {one} and remainder {number % two} by {two}."
   )
-  lines = [f"n = {number}", *_division(number, one), *_division(number, two)]
+  # One number in `two` has the second remainder; the first of them that has
+  # the other one too is the answer.
+  tried = range(start + (number - start) % two, number + 1, two)
+  lines = [f"{n} = {one} * {n // one} + {n % one}" for n in tried]
+  lines += [f"n = {number}", *_division(number, two)]
   return text, str(number), f"n = {number}", "\n".join(lines)
 
 

@@ -41,10 +41,11 @@ def _run(first_logits, keys, next_token) -> generate.Generated:
 
 def _by_hand(first_logits, key, next_token) -> tuple[list[int], float]:
   """A row's tokens, EOS included, and their log-probability."""
+  draw = jax.jit(next_token)
   logits, tokens, log_prob = first_logits, [], 0.0
   for step in range(_MAX_TOKENS):
     step_key = jax.random.fold_in(key, step)[None]
-    token = int(next_token(jnp.asarray(logits)[None], step_key)[0])
+    token = int(draw(jnp.asarray(logits)[None], step_key)[0])
     tokens.append(token)
     shares = np.exp(logits.astype(np.float64))
     log_prob += np.log(shares[token] / shares.sum())

@@ -41,11 +41,17 @@ def small_batches(model) -> sampler.Sampler:
 
 @pytest.fixture(scope="module")
 def sampled(small_batches, params, problems) -> list[records.SampledProblem]:
+  """As they come: problems with short prompts first."""
   return list(small_batches.sample(params, problems, generator="tiny"))
 
 
-def test_each_problem_has_its_candidates_in_order(sampled, problems):
-  assert [s.problem for s in sampled] == problems
+def test_each_problem_has_its_candidates_in_order(
+  sampled, problems, arith_vocabulary
+):
+  sizes = [len(arith_vocabulary.encode(s.problem.text)) for s in sampled]
+  assert sizes == sorted(sizes)
+  assert {s.problem for s in sampled} == set(problems)
+  assert len(sampled) == len(problems)
   for s in sampled:
     assert [c.index for c in s.candidates] == [0, 1, 2]
     assert s.greedy.index == records.GREEDY_INDEX
@@ -79,8 +85,13 @@ def test_another_batch_layout_gives_the_same_candidates(
 ):
   config = dataclasses.replace(_CONFIG, prompts_per_batch=8)
   large = sampler.Sampler(model, config)
-  again = list(large.sample(params, list(reversed(problems)), generator="tiny"))
-  for one, other in zip(sampled, reversed(again), strict=True):
+  reordered = list(reversed(problems))
+  again = {
+    s.problem.problem_id: s
+    for s in large.sample(params, reordered, generator="tiny")
+  }
+  for one in sampled:
+    other = again[one.problem.problem_id]
     for a, b in zip(
       (one.greedy, *one.candidates),
       (other.greedy, *other.candidates),
@@ -93,7 +104,7 @@ def test_another_batch_layout_gives_the_same_candidates(
 def test_a_resumed_run_gives_the_other_problems_to_the_bit(
   small_batches, params, problems, sampled
 ):
-  finished = {problems[i].problem_id for i in (0, 2, 3)}
+  finished = {sampled[i].problem.problem_id for i in (0, 2, 3)}
   rest = small_batches.sample(
     params, problems, generator="tiny", finished=finished
   )
@@ -103,8 +114,9 @@ def test_a_resumed_run_gives_the_other_problems_to_the_bit(
 def test_greedy_alone_is_the_greedy_of_sampling(
   small_batches, params, problems, sampled
 ):
-  greedy = small_batches.greedy(params, problems)
-  assert greedy == [s.greedy for s in sampled]
+  found = small_batches.greedy(params, problems)
+  by_id = {s.problem.problem_id: s.greedy for s in sampled}
+  assert found == [by_id[problem.problem_id] for problem in problems]
 
 
 def test_the_prompt_is_the_start_and_the_generators_text(
@@ -119,5 +131,5 @@ def test_the_prompt_is_the_start_and_the_generators_text(
 
 def test_a_prompt_that_is_too_long_is_named(model, params, problems):
   config = dataclasses.replace(_CONFIG, max_prompt_tokens=4)
-  with pytest.raises(ValueError, match=f"{problems[0].problem_id} has .* 4; r"):
+  with pytest.raises(ValueError, match="problem arith/.* tokens, .* = 4; r"):
     sampler.Sampler(model, config).greedy(params, problems)

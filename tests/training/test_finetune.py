@@ -22,7 +22,6 @@ _CONFIG = finetune.TrainingConfig(
   make_optimizer=optimizer.AdamW(
     optimizer.WarmupCosine(peak=1e-2, warmup_steps=1), weight_decay=0.1
   ),
-  num_microbatches=2,
   log_period=1,
 )
 
