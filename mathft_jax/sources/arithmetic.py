@@ -156,7 +156,8 @@ def _two_numbers(rng: random.Random, level: int) -> _Drawn:
     low = rng.randrange(2, 10 + 2 * level)
     high = rng.randrange(low + 1, 20 + 6 * level)
     a, b = rng.randrange(1, 2 + level // 2), rng.randrange(2, 3 + level)
-    operator = rng.choice("+-")
+    # A sum and a product would not tell x from y.
+    operator = "-" if level <= 2 else rng.choice("+-")
     first = high + low if operator == "+" else high - low
     second = high * low if level <= 2 else a * high + b * low
     # With x = first -+ y, the second condition is scaled * first -+ rest.

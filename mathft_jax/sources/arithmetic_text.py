@@ -298,6 +298,8 @@ def _judged_pair(rng: random.Random) -> str:
   two = claimed_y * claimed_z if is_product else a * claimed_y + b * claimed_z
   if min(claimed_y, claimed_z, one) < 0 or max(one, two, claimed_z) >= _LIMIT:
     return _judged_pair(rng)
+  # A slip can lead to another pair that satisfies both conditions.
+  is_true = one == first and two == second
   if rng.random() < 0.6:
     lines.append(f"{claimed_y} {operator} {claimed_z} = {one}")
     if is_product:
