@@ -1,5 +1,8 @@
 """Registers the arithmetic tasks: generators', evaluators', pre-training."""
 
+# The type stubs of SeqIO lack a part of what stands here.
+# pyright: reportArgumentType=false
+
 import seqio
 
 from mathft_jax.data import (

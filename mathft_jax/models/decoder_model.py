@@ -43,10 +43,14 @@ class DecoderModel:
     del input_shapes, input_types
     return self.module.init(rng, jnp.zeros((1, 2), jnp.int32))
 
+  def apply(self, params: Any, *args: Any, **kwargs: Any) -> Any:
+    """What `Transformer.__call__` returns with these parameters."""
+    return self.module.apply({"params": params}, *args, **kwargs)
+
   def logits(self, params: Any, batch: protocol.Batch) -> Float[Array, "B T V"]:
     """A full forward pass over packed or unpacked rows."""
-    return self.module.apply(
-      {"params": params},
+    return self.apply(
+      params,
       batch["decoder_input_tokens"],
       batch.get("decoder_positions"),
       batch.get("decoder_segment_ids"),
@@ -67,9 +71,8 @@ class DecoderModel:
     A prompt starts with the token 0 that training shifts in before the first
     token. Row b belongs to prompt b // (B / P) and draws from keys[b].
     """
-    variables = {"params": params}
-    logits, (prefix_keys, prefix_values) = self.module.apply(
-      variables, prompts, logit_positions=prompt_lengths - 1
+    logits, (prefix_keys, prefix_values) = self.apply(
+      params, prompts, logit_positions=prompt_lengths - 1
     )
     cache = prefix_cache.from_prompts(
       prefix_keys,
@@ -80,7 +83,7 @@ class DecoderModel:
     )
 
     def decode_step(tokens, cache):
-      return self.module.apply(variables, tokens, cache=cache)
+      return self.apply(params, tokens, cache=cache)
 
     return generate.generate(
       decode_step,

@@ -5,11 +5,11 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from clu import metrics as clu_metrics
 from jaxtyping import Array, Float, Int
 
 from mathft_jax import losses
 from mathft_jax.models import decoder_model, generator, protocol
+from mathft_jax.models import metrics as metrics_lib
 
 
 @dataclasses.dataclass
@@ -56,8 +56,8 @@ class Evaluator(decoder_model.DecoderModel):
     `verdict_positions` are those of the last prompt token, which predicts the
     verdict. Two logits at one position a row are computed, no more.
     """
-    logits = self.module.apply(
-      {"params": params},
+    logits = self.apply(
+      params,
       tokens,
       logit_positions=verdict_positions,
       logit_tokens=jnp.asarray(self.verdict_ids),
@@ -119,8 +119,8 @@ class MarginEvaluator(Evaluator):
     )
     in_order = jnp.sum((scores[:, 1] > scores[:, 0]) * weights)
     metrics = {
-      "loss": clu_metrics.Average(total=total, count=weight),
-      "accuracy": clu_metrics.Average(total=in_order, count=weight),
+      "loss": metrics_lib.average(total, weight),
+      "accuracy": metrics_lib.average(in_order, weight),
     }
     return total / self.loss_normalizing_factor, metrics
 

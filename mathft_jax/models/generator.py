@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from clu import metrics as clu_metrics
 from jaxtyping import Array, Float, Int
 
 from mathft_jax import losses
 from mathft_jax.decoding import sampling
 from mathft_jax.models import decoder_model, protocol
+from mathft_jax.models import metrics as metrics_lib
 
 
 @dataclasses.dataclass
@@ -124,7 +124,7 @@ def token_loss(
   )
   hits = jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights)
   metrics = {
-    "loss": clu_metrics.Average(total=total, count=weight),
-    "accuracy": clu_metrics.Average(total=hits, count=weight),
+    "loss": metrics_lib.average(total, weight),
+    "accuracy": metrics_lib.average(hits, weight),
   }
   return total / model.loss_normalizing_factor, metrics

@@ -134,7 +134,8 @@ class Transformer(nn.Module):
       _Layer,
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      in_axes=(0, 0, 0, nn.broadcast, nn.broadcast),
+      # Its annotation forgets that each argument may have an axis.
+      in_axes=(0, 0, 0, nn.broadcast, nn.broadcast),  # pyright: ignore
       length=config.num_layers,
       axis_name="layers",
     )(config, name="layers")
@@ -169,7 +170,7 @@ class Transformer(nn.Module):
       logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
     if cache is not None:
       return logits, cache.replace(num_generated=cache.num_generated + 1)
-    return logits, keys_values
+    return logits, keys_values  # pyright: ignore[reportReturnType]
 
 
 class RMSNorm(nn.Module):
@@ -295,8 +296,8 @@ class _GatedMLP(nn.Module):
 def _kernel(
   config: TransformerConfig,
   name: str,
-  shape: tuple[int, int],
-  axes: tuple[str, str],
+  shape: tuple[int, ...],
+  axes: tuple[str, ...],
 ) -> Array:
   """A matrix parameter of the module being called, in the compute dtype."""
   kernel = nn_partitioning.param_with_axes(

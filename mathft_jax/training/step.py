@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from clu import metrics as clu_metrics
 
+from mathft_jax.models import metrics as metrics_lib
 from mathft_jax.models import protocol
 from mathft_jax.training import state as train_state
 
@@ -43,8 +43,8 @@ def train_step(
     return jax.tree.map(lambda n, o: jnp.where(is_finite, n, o), new, old)
 
   metrics = dict(metrics)
-  metrics["grad_norm"] = clu_metrics.Average(norm, jnp.ones(()))
-  metrics["nonfinite"] = clu_metrics.Average(
+  metrics["grad_norm"] = metrics_lib.average(norm, jnp.ones(()))
+  metrics["nonfinite"] = metrics_lib.average(
     1.0 - is_finite.astype(jnp.float32), jnp.ones(())
   )
   new_state = train_state.TrainState(
