@@ -27,6 +27,7 @@ _REQUIRES = [
   "safetensors>=0.5,<1",  # open weights in and out
   "jinja2>=3.1,<4",  # the report's page
   "matplotlib>=3.9,<4",  # the report's figures
+  "tensorboard>=2.20,<3",  # clu writes its events
   "tqdm>=4.66,<5",  # progress bars
 ]
 _TEST = [
