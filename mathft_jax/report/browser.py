@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from mathft_jax.records import Cluster, SampledProblem
-from mathft_jax.report import tables
+from mathft_jax.report import selection
 from mathft_jax.report.document import (
   Browser,
   ClusterView,
@@ -134,7 +134,7 @@ def _picks(
     answers = sweeps.fixed_picks(found)
     for name, reranker in sweeps.SWEPT.items():
       answers[name] = reranker(found, DEFAULT_K) if found else None
-    for strategy, name in tables.STRATEGIES.items():
+    for strategy, name in selection.STRATEGIES.items():
       if strategy != "majority_vote":
         answer = answers[strategy]
         yield Pick(

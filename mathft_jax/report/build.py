@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from mathft_jax.report import browser as problem_browser
 from mathft_jax.report import (
+  detail_tables,
   document,
   figures,
   headlines,
   manifest,
+  paper_tables,
   results,
-  tables,
 )
 from mathft_jax.rerank import estimators
 
@@ -28,20 +29,20 @@ def build(
   runs = [results.read(manifest.read(directory)) for directory in directories]
   _check_names(runs)
   body = [
-    tables.data(runs),
-    tables.generators(runs),
+    paper_tables.data(runs),
+    paper_tables.generators(runs),
     *figures.sampling(runs),
-    tables.reranking(runs),
-    tables.multitask(runs),
-    tables.strategies(runs),
+    paper_tables.reranking(runs),
+    paper_tables.multitask(runs),
+    paper_tables.strategies(runs),
     *figures.strategies(runs),
     *figures.oracle(runs),
-    tables.evaluators(runs),
-    tables.by_level(runs),
-    tables.by_type(runs),
-    tables.candidates(runs),
-    tables.ties(runs),
-    tables.stages(runs),
+    detail_tables.evaluators(runs),
+    detail_tables.by_level(runs),
+    detail_tables.by_type(runs),
+    detail_tables.candidates(runs),
+    detail_tables.ties(runs),
+    detail_tables.stages(runs),
   ]
   return document.Document(
     title=", ".join(run.manifest.name for run in runs),

@@ -10,7 +10,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib import ticker
 
-from mathft_jax.report import document, tables
+from mathft_jax.report import document, selection
 from mathft_jax.report.document import Figure, Line, Panel
 from mathft_jax.report.results import EvaluatorResults, RunResults
 from mathft_jax.rerank import estimators, sweeps
@@ -34,7 +34,7 @@ _ID = re.compile(r'(\bid="|url\(#|href="#)')
 def strategies(runs: Sequence[RunResults]) -> Iterator[Figure]:
   """Figure 1 for each evaluator on its own generator's candidates."""
   for run in runs:
-    for _, _, evaluated in tables.by_loss(run):
+    for _, _, evaluated in selection.by_loss(run):
       if evaluated is not None:
         yield _figure_1(run, evaluated, with_run=len(runs) > 1)
 
@@ -42,7 +42,7 @@ def strategies(runs: Sequence[RunResults]) -> Iterator[Figure]:
 def oracle(runs: Sequence[RunResults]) -> Iterator[Figure]:
   """Figure 3: what a perfect evaluator would reach."""
   for run in runs:
-    evaluated = tables.main_evaluated(run)
+    evaluated = selection.main_evaluated(run)
     if evaluated is None:
       continue
     results = evaluated.generated
@@ -139,7 +139,7 @@ def _figure_1(
   n = evaluated.generated.num_candidates
   sizes = tuple(range(1, n + 1))
   lines = []
-  for strategy, name in tables.STRATEGIES.items():
+  for strategy, name in selection.STRATEGIES.items():
     if strategy in sweeps.FIXED:
       estimate = estimators.bootstrap(evaluated.fixed[strategy])
       lines.append(Line(name, (estimate,) * n))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mathft_jax.report import document, tables
+from mathft_jax.report import document, selection
 from mathft_jax.report.document import Column, Table, Value
 from mathft_jax.report.results import (
   DEFAULT_K,
@@ -21,7 +21,7 @@ _ByProblem = Float[np.ndarray, " P"]
 
 def summary(runs: Sequence[RunResults]) -> Table:
   """From one greedy answer to the oracle, for each run's main generator."""
-  n = tables.num_label(runs)
+  n = selection.num_label(runs)
   rows: list[tuple[Value, ...]] = []
   for run in runs:
     results = run.generators.get(run.main_generator() or "")
@@ -99,7 +99,7 @@ def best_reranking(run: RunResults) -> tuple[str, _ByProblem] | None:
   found: list[tuple[str, _ByProblem]] = []
   for evaluated in _evaluated(run):
     last = evaluated.generated.num_candidates
-    for strategy, name in tables.STRATEGIES.items():
+    for strategy, name in selection.STRATEGIES.items():
       if strategy in sweeps.SWEPT:
         for k in range(2, last):
           values = evaluated.at(strategy, k)
@@ -112,7 +112,7 @@ def best_reranking(run: RunResults) -> tuple[str, _ByProblem] | None:
 
 def _claims(run: RunResults) -> Iterator[tuple[str, Estimate | None]]:
   main = run.generators.get(run.main_generator() or "")
-  n = tables.num_label([run])
+  n = selection.num_label([run])
   yield from _first_generators(run, n)
   if main is None:
     return
@@ -131,7 +131,7 @@ def _claims(run: RunResults) -> Iterator[tuple[str, Estimate | None]]:
   if best:
     name = f"best re-ranking, {best[0]}"
     yield from _against_baselines(name, best[1], main, majority)
-  for loss, generator in tables.second_generators(run):
+  for loss, generator in selection.second_generators(run):
     second = run.generators.get(generator.name) if generator else None
     for metric, values in _metrics(n):
       yield (
