@@ -10,7 +10,7 @@ Example: mathft decode-and-rerank --gin_file=recipes/arith_decode_and_rerank.gin
 import sys
 from collections.abc import Sequence
 
-from mathft_jax.cli import gin_flags
+from mathft_jax.cli import gin_flags, huge_pages
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,4 +25,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+  huge_pages.use()
   sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mathft_jax.cli import errors
+from mathft_jax.cli import errors, huge_pages
 
 _COMMANDS = {
   "recipe": "runs all stages of a recipe, from the data to the report",
@@ -15,6 +15,7 @@ _COMMANDS = {
   "report": "makes the tables and figures of finished runs",
   "convert": "exports a trained model as safetensors",
 }
+_COMPUTING = ("recipe", "train", "decode-and-rerank")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return errors.USER_ERROR
+  if argv is None and command in _COMPUTING:
+    huge_pages.use()
   module = importlib.import_module(
     f"mathft_jax.cli.{command.replace('-', '_')}"
   )

@@ -9,7 +9,7 @@ Example: mathft recipe --gin_file=recipes/arith_cpu.gin
 import sys
 from collections.abc import Sequence
 
-from mathft_jax.cli import gin_flags
+from mathft_jax.cli import gin_flags, huge_pages
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,4 +24,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+  huge_pages.use()
   sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ Example: mathft train --gin_file=recipes/arith_base.gin
 import sys
 from collections.abc import Sequence
 
-from mathft_jax.cli import gin_flags
+from mathft_jax.cli import gin_flags, huge_pages
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,4 +23,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+  huge_pages.use()
   sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@
 
 import collections.abc
 import functools
+import hashlib
 import io
 import pathlib
 import struct
@@ -92,6 +93,11 @@ def load_vocabulary(name_or_path: str) -> seqio.SentencePieceVocabulary:
   vocabulary = _Vocabulary(str(path))
   _check(vocabulary, path)
   return vocabulary
+
+
+def fingerprint(vocabulary: seqio.SentencePieceVocabulary) -> str:
+  """SHA-256 of the SentencePiece model."""
+  return hashlib.sha256(vocabulary.sp_model or b"").hexdigest()
 
 
 class _Vocabulary(seqio.SentencePieceVocabulary):

@@ -54,7 +54,7 @@ def generate(
   tokens depend on its prompt and its key, not on the rows beside it.
   """
   rows = keys.shape[0]
-  max_tokens = cache.suffix_keys.shape[3]
+  max_tokens = cache.max_generated
 
   def is_running(loop: _Loop) -> Array:
     all_ended = jnp.all(loop.generated.has_ended > 0)

@@ -121,7 +121,7 @@ def attend(
 def attend_with_cache(
   queries: Float[Array, "B H 1 Dh"],
   cache: prefix_cache.PrefixCache,
-  layer: Int[Array, ""],
+  layer: Int[Array, ""] | int,
   window: Int[Array, ""],
   *,
   scale: float,
@@ -131,14 +131,11 @@ def attend_with_cache(
 
   The two parts are one softmax. `cache` already holds this step's keys.
   """
+  of_layer = cache.of_layer(layer)
   rows, heads, _, width = queries.shape
-  prompts = cache.prefix_keys.shape[1]
-  kv_heads = cache.prefix_keys.shape[2]
+  prompts, kv_heads = of_layer.prefix_keys.shape[:2]
   per_prompt = cache.rows_per_prompt
   groups = heads // kv_heads
-
-  def of_layer(stacked):
-    return jax.lax.dynamic_index_in_dim(stacked, layer, keepdims=False)
 
   # All rows of a prompt stand in one matrix, so its keys are read once.
   shape = (prompts, per_prompt, kv_heads, groups, width)
@@ -146,7 +143,7 @@ def attend_with_cache(
   by_prompt = by_prompt.reshape(prompts, kv_heads, per_prompt * groups, width)
   prefix_scores = jnp.matmul(
     by_prompt,
-    of_layer(cache.prefix_keys).swapaxes(-1, -2),
+    of_layer.prefix_keys.swapaxes(-1, -2),
     preferred_element_type=jnp.float32,
   )  # [P, K, R * G, S]
   prefix_scores = _capped(prefix_scores * scale, softcap)
@@ -156,7 +153,7 @@ def attend_with_cache(
   by_row = queries.reshape(rows, kv_heads, groups, width)
   suffix_scores = jnp.matmul(
     by_row,
-    of_layer(cache.suffix_keys).swapaxes(-1, -2),
+    of_layer.suffix_keys.swapaxes(-1, -2),
     preferred_element_type=jnp.float32,
   )  # [B, K, G, Sg]
   suffix_scores = _capped(suffix_scores * scale, softcap)
@@ -176,9 +173,9 @@ def attend_with_cache(
   weights = jax.nn.softmax(scores, axis=-1).astype(queries.dtype)
   split = prefix_scores.shape[-1]
   from_prefix = jnp.matmul(
-    to_prompts(weights[..., :split]), of_layer(cache.prefix_values)
+    to_prompts(weights[..., :split]), of_layer.prefix_values
   )
-  from_suffix = jnp.matmul(weights[..., split:], of_layer(cache.suffix_values))
+  from_suffix = jnp.matmul(weights[..., split:], of_layer.suffix_values)
   return (to_rows(from_prefix) + from_suffix).reshape(queries.shape)
 
 

@@ -80,6 +80,7 @@ class DecoderModel:
       prompt_lengths,
       rows_per_prompt=keys.shape[0] // prompts.shape[0],
       max_generated=max_tokens,
+      stacked=self.module.config.scan_layers,
     )
 
     def decode_step(tokens, cache):

@@ -27,6 +27,9 @@ class TransformerConfig:
   layers; None attends to everything (Gemma 2: `(4096, None)`). Windowed layers
   take `local_rope_theta` where it is given (Gemma 3). `norm_offset` is 1 for
   norms stored as w - 1 (Gemma). `query_scale` defaults to `head_dim ** -0.5`.
+  Parameters are stacked over the layers in any case: with `scan_layers` one
+  layer is compiled and run in a loop; without, all are written out, which
+  compiles longer and runs a small model faster (docs/benchmarks.md).
   """
 
   vocab_size: int
@@ -53,6 +56,7 @@ class TransformerConfig:
   logit_softcap: float | None = None
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
+  scan_layers: bool = True
 
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
@@ -111,8 +115,15 @@ class Transformer(nn.Module):
     `logit_positions` asks for the logits of one position a row, [B, 1, V], and
     `logit_tokens` for those of some tokens only, [B, T, n]: a verdict needs
     two numbers, not a product with the whole vocabulary.
+
+    Raises ValueError for a cache of the other form than `scan_layers` asks for.
     """
     config = self.config
+    if cache is not None and cache.is_stacked != config.scan_layers:
+      raise ValueError(
+        f"scan_layers is {config.scan_layers}, and stacked of the cache is"
+        f" {cache.is_stacked}; they have to be the same"
+      )
     if positions is None:
       positions = (
         jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
@@ -130,6 +141,42 @@ class Transformer(nn.Module):
     if config.scale_embeddings:
       x = x * jnp.asarray(math.sqrt(config.model_dim), config.dtype)
 
+    # Parameters are made by the scan, which stacks them.
+    run = (
+      self._scanned_layers
+      if config.scan_layers or self.is_initializing()
+      else self._unrolled_layers
+    )
+    x, cache, keys_values = run(x, cache, positions, segment_ids)
+
+    x = RMSNorm(config, name="final_norm")(x)
+    if logit_positions is not None:
+      x = jnp.take_along_axis(x, logit_positions[:, None, None], axis=1)
+    if config.tie_embeddings:
+      head = embedding.T
+    else:
+      head = nn_partitioning.param_with_axes(
+        "head",
+        nn.initializers.normal(config.model_dim**-0.5),
+        (config.model_dim, config.vocab_size),
+        config.param_dtype,
+        axes=("embed", "vocab"),
+      )
+    if logit_tokens is not None:
+      head = head[:, logit_tokens]
+    logits = _matmul(x, jnp.asarray(head, config.dtype), jnp.float32)
+    if config.logit_softcap is not None:
+      logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+    if cache is not None:
+      return logits, dataclasses.replace(
+        cache, num_generated=cache.num_generated + 1
+      )
+    return logits, keys_values
+
+  def _scanned_layers(
+    self, x, cache, positions, segment_ids
+  ) -> tuple[Array, Any, Any]:
+    config = self.config
     layers = nn_partitioning.scan_with_axes(
       _Layer,
       variable_axes={"params": 0},
@@ -147,30 +194,31 @@ class Transformer(nn.Module):
       positions,
       segment_ids,
     )
+    return x, cache, keys_values
 
-    x = RMSNorm(config, name="final_norm")(x)
-    if logit_positions is not None:
-      x = jnp.take_along_axis(x, logit_positions[:, None, None], axis=1)
-    if config.tie_embeddings:
-      head = embedding.T
-    else:
-      head = nn_partitioning.param_with_axes(
-        "head",
-        nn.initializers.normal(config.model_dim**-0.5),
-        (config.model_dim, config.vocab_size),
-        config.param_dtype,
-        axes=("embed", "vocab"),
+  def _unrolled_layers(
+    self, x, cache, positions, segment_ids
+  ) -> tuple[Array, Any, Any]:
+    config = self.config
+    stacked = self.variables["params"]["layers"]
+    layer = _Layer(config, parent=None)
+    windows, frequencies = config.layer_windows(), config.layer_frequencies()
+    keys_values = []
+    for i in range(config.num_layers):
+      params = jax.tree.map(lambda stack, i=i: stack[i], stacked)
+      (x, cache), of_layer = layer.apply(
+        {"params": params},
+        (x, cache),
+        i,
+        jnp.asarray(windows[i]),
+        jnp.asarray(frequencies[i]),
+        positions,
+        segment_ids,
       )
-    if logit_tokens is not None:
-      head = head[:, logit_tokens]
-    logits = jnp.matmul(
-      x, head.astype(config.dtype), preferred_element_type=jnp.float32
-    )
-    if config.logit_softcap is not None:
-      logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
+      keys_values.append(of_layer)
     if cache is not None:
-      return logits, cache.replace(num_generated=cache.num_generated + 1)
-    return logits, keys_values  # pyright: ignore[reportReturnType]
+      return x, cache, None
+    return x, None, jax.tree.map(lambda *each: jnp.stack(each), *keys_values)
 
 
 class RMSNorm(nn.Module):
@@ -245,12 +293,7 @@ class _Attention(nn.Module):
       )
       keys_values = keys, values
     else:
-      step = cache.num_generated
-      write = prefix_cache.write_step
-      cache = cache.replace(
-        suffix_keys=write(cache.suffix_keys, layer, step, keys),
-        suffix_values=write(cache.suffix_values, layer, step, values),
-      )
+      cache = cache.write_step(layer, keys, values)
       mixed = attention.attend_with_cache(
         queries, cache, layer, window, scale=scale, softcap=softcap
       )
@@ -261,13 +304,14 @@ class _Attention(nn.Module):
       (config.num_heads * config.head_dim, config.model_dim),
       ("heads", "embed"),
     )
-    return mixed @ output, cache, keys_values
+    return _matmul(mixed, output), cache, keys_values
 
   def _project(self, x, name: str, num_heads: int, axis: str) -> Array:
     """x projected to heads, [B, heads, T, Dh]."""
     config = self.config
     width = num_heads * config.head_dim
-    y = x @ _kernel(config, name, (config.model_dim, width), ("embed", axis))
+    shape = (config.model_dim, width)
+    y = _matmul(x, _kernel(config, name, shape, ("embed", axis)))
     if config.use_qkv_bias:
       bias = nn_partitioning.param_with_axes(
         f"{name}_bias",
@@ -287,10 +331,26 @@ class _GatedMLP(nn.Module):
   def __call__(self, x):
     config = self.config
     shape, axes = (config.model_dim, config.mlp_dim), ("embed", "mlp")
-    gate = x @ _kernel(config, "gate", shape, axes)
-    up = x @ _kernel(config, "up", shape, axes)
+    gate = _matmul(x, _kernel(config, "gate", shape, axes))
+    up = _matmul(x, _kernel(config, "up", shape, axes))
     down = _kernel(config, "down", shape[::-1], axes[::-1])
-    return (config.activation(gate) * up) @ down
+    return _matmul(config.activation(gate) * up, down)
+
+
+def _matmul(
+  x: Float[Array, "B T n"],
+  kernel: Float[Array, "n m"],
+  dtype: Any = None,
+) -> Float[Array, "B T m"]:
+  """x @ kernel over all tokens at once.
+
+  One matrix of B * T rows: the gradient of `kernel` contracts a single axis,
+  for which XLA has a fast product on every backend. With two, training on a
+  CPU took a fifth longer.
+  """
+  rows = x.reshape(-1, x.shape[-1])
+  product = jnp.matmul(rows, kernel, preferred_element_type=dtype)
+  return product.reshape(*x.shape[:-1], -1)
 
 
 def _kernel(
@@ -307,4 +367,4 @@ def _kernel(
     config.param_dtype,
     axes=axes,
   )
-  return kernel.astype(config.dtype)
+  return jnp.asarray(kernel, config.dtype)

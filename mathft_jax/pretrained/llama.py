@@ -159,7 +159,8 @@ def config_to_json(config: transformer.TransformerConfig) -> dict[str, Any]:
       for name in (
         *("vocab_size", "num_layers", "model_dim", "mlp_dim", "num_heads"),
         *("num_kv_heads", "head_dim", "rope_theta", "rope_scaling"),
-        *("norm_epsilon", "tie_embeddings", "dtype", "param_dtype"),
+        *("norm_epsilon", "tie_embeddings"),
+        *("dtype", "param_dtype", "scan_layers"),
       )
     }
   )

@@ -1,9 +1,13 @@
 """What a model and its parameters are read from."""
 
 import dataclasses
+import hashlib
 import logging
 import pathlib
 from typing import Any
+
+import jax
+import numpy as np
 
 from mathft_jax import checkpoint, pretrained, samples
 from mathft_jax.models import generator, transformer
@@ -21,16 +25,22 @@ class Pretrained:
   """A shipped model by name, a folder of safetensors, or a training run.
 
   A training run's folder, or its `checkpoints`, is its best checkpoint;
-  `checkpoints/<step>` is that one.
+  `checkpoints/<step>` is that one. `scan_layers` is as in `TransformerConfig`:
+  how the model is run here, which no file of weights says.
   """
 
   name_or_directory: str
+  scan_layers: bool = True
 
   def __call__(self) -> tuple[transformer.TransformerConfig, Any]:
     """(configuration, parameters).
 
     Raises FileNotFoundError if it is none of these.
     """
+    config, params = self._read()
+    return dataclasses.replace(config, scan_layers=self.scan_layers), params
+
+  def _read(self) -> tuple[transformer.TransformerConfig, Any]:
     path = pathlib.Path(self.name_or_directory)
     shipped = pathlib.Path(pretrained.__path__[0]) / path.name
     if path.name == str(path) and (shipped / _CONFIG).is_file():
@@ -74,17 +84,34 @@ def write_config(
   samples.write_json(directory / _CONFIG, row)
 
 
+def fingerprint(params: Any) -> str | None:
+  """SHA-256 of parameters, their names and shapes; None for a new model."""
+  if params is None:
+    return None
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    array = np.asarray(leaf)
+    digest.update(
+      f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
+    )
+    digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
 def check_config(
   name_or_directory: str,
   found: transformer.TransformerConfig,
   wanted: transformer.TransformerConfig,
 ) -> None:
-  """Raises ValueError that names where two models differ but for dtypes."""
+  """Raises ValueError that names where two models differ.
+
+  How they are run, dtypes and `scan_layers`, makes no difference.
+  """
   differing = [
     f"{field.name} is {getattr(found, field.name)!r} there,"
     f" {getattr(wanted, field.name)!r} here"
     for field in dataclasses.fields(found)
-    if field.name not in ("dtype", "param_dtype")
+    if field.name not in ("dtype", "param_dtype", "scan_layers")
     and getattr(found, field.name) != getattr(wanted, field.name)
   ]
   if differing:

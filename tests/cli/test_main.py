@@ -1,4 +1,5 @@
 import importlib
+import json
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from mathft_jax.cli import errors, main
 
 # The modules of cli/ that are no commands.
-_MACHINERY = {"__init__", "main", "errors", "third_party_logs"}
+_MACHINERY = {"__init__", "main", "errors", "huge_pages", "third_party_logs"}
 
 
 def test_each_command_is_a_module_and_each_module_a_command():
@@ -71,6 +72,32 @@ def test_arguments_reach_the_command(monkeypatch):
   monkeypatch.setitem(sys.modules, "mathft_jax.cli.decode_and_rerank", Command)
   assert main.main(["decode-and-rerank", "--gin_file=a", "-v=1"]) == 1
   assert given == [["--gin_file=a", "-v=1"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
+def test_a_command_runs_with_huge_pages_in_the_same_process(own, monkeypatch):
+  monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+  if own:
+    monkeypatch.setenv("GLIBC_TUNABLES", own)
+  code = """
+import json, os, sys, types
+from mathft_jax.cli import main
+def recipe(argv):
+  print(json.dumps([os.getpid(), argv, os.environ["GLIBC_TUNABLES"]]))
+  return 3
+sys.modules["mathft_jax.cli.recipe"] = types.SimpleNamespace(main=recipe)
+sys.exit(main.main())
+"""
+  with subprocess.Popen(
+    [sys.executable, "-c", code, "recipe", "a b", "--c"],
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    printed = json.loads(process.communicate()[0])
+  expected = own or "glibc.malloc.hugetlb=1"
+  assert printed == [process.pid, ["a b", "--c"], expected]
+  assert process.returncode == 3
 
 
 def test_version_is_that_of_the_package(capsys):

@@ -95,8 +95,10 @@ def test_logits_are_those_of_numpy(case):
     np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_logits_with_the_cache_are_those_without(case):
-  module, variables = transformer.Transformer(case.config), case.params
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_logits_with_the_cache_are_those_without(case, scan_layers):
+  config = dataclasses.replace(case.config, scan_layers=scan_layers)
+  module, variables = transformer.Transformer(config), case.params
   first, (keys, values) = jax.jit(module.apply)(
     {"params": variables},
     jnp.asarray(case.prompts),
@@ -108,6 +110,7 @@ def test_logits_with_the_cache_are_those_without(case):
     jnp.asarray(_PROMPT_LENGTHS),
     rows_per_prompt=_ROWS_PER_PROMPT,
     max_generated=_NUM_GENERATED,
+    stacked=scan_layers,
   )
   lengths = np.repeat(_PROMPT_LENGTHS, _ROWS_PER_PROMPT)
   rows = np.arange(len(lengths))
@@ -128,6 +131,24 @@ def test_logits_with_the_cache_are_those_without(case):
       logits[:, 0], case.logits[rows, lengths + i], atol=1e-4
     )
   assert int(cache.num_generated) == _NUM_GENERATED
+
+
+def test_layers_that_are_written_out_have_the_same_gradients(case):
+  def loss(params, config):
+    module = transformer.Transformer(config)
+    logits, _ = module.apply({"params": params}, jnp.asarray(case.rows))
+    return jnp.sum(jnp.sin(logits))
+
+  gradients = jax.jit(jax.grad(loss), static_argnums=1)
+  scanned = gradients(case.params, case.config)
+  unrolled = gradients(
+    case.params, dataclasses.replace(case.config, scan_layers=False)
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4),
+    unrolled,
+    scanned,
+  )
 
 
 def test_packed_examples_do_not_see_each_other(make_config, make_params):
