@@ -2,8 +2,10 @@
 
 Five families (`type`) at five levels. In most of them an answer is easier to
 check than to find, as in real mathematics: the last lines of a stepwise
-solution are statements whose truth can be seen without solving the problem.
-Every number is a natural number below 100, so that one number is one token.
+solution put the answer into the problem, the problem's own number first, as in
+`40 = 35 + 5`. A wrong answer makes one of these statements false, and whether
+a statement is false can be seen without solving the problem. Every number is a
+natural number below 100, so that one number is one token.
 
 No problem is a bare fact such as 7 + 8: those are for everyone to know.
 
@@ -139,10 +141,12 @@ def _linear(rng: random.Random, level: int) -> _Drawn:
   lines = [f"{rest} {undo} {b} = {moved}"]
   if c:
     lines = [f"{a} - {c} = {a - c}", *lines]
-  lines += [f"{a - c} * x = {moved}", f"x = {x}"]
-  lines += [f"{a} * {x} = {a * x}", f"{a * x} {sign} {b} = {left}"]
+  lines += [f"{a - c} * x = {moved}", f"x = {x}", f"{a} * {x} = {a * x}"]
   if c:
-    lines += [f"{c} * {x} = {c * x}", f"{c * x} + {rest} = {left}"]
+    lines += [f"{a * x} {sign} {b} = {left}", f"{c} * {x} = {c * x}"]
+    lines += [f"{left} = {c * x} + {rest}"]
+  else:
+    lines += [f"{left} = {a * x} {sign} {b}"]
   return text, str(x), f"x = {x}", "\n".join(lines)
 
 
@@ -170,7 +174,7 @@ def _two_numbers(rng: random.Random, level: int) -> _Drawn:
   pair = f"x = {high}, y = {low}"
   if level <= 2:
     condition = f"x * y = {second}"
-    steps, check = [], [f"{high} * {low} = {second}"]
+    steps, check = [], [f"{second} = {high} * {low}"]
   else:
     condition = f"{a} * x + {b} * y = {second}"
     undo = "-" if operator == "+" else "+"
@@ -182,9 +186,9 @@ def _two_numbers(rng: random.Random, level: int) -> _Drawn:
       f"{first} {undo} {low} = {high}",
     ]
     check = [f"{a} * {high} = {a * high}", f"{b} * {low} = {b * low}"]
-    check += [f"{a * high} + {b * low} = {second}"]
+    check += [f"{second} = {a * high} + {b * low}"]
   text = f"Find x and y with x {operator} y = {first} and {condition}."
-  steps += [pair, f"{high} {operator} {low} = {first}", *check]
+  steps += [pair, f"{first} = {high} {operator} {low}", *check]
   return text, f"({high}, {low})", pair, "\n".join(steps)
 
 
@@ -208,7 +212,8 @@ def _remainder(rng: random.Random, level: int) -> _Drawn:
       lines.append(f"{product} + {number - product} = {number}")
     rest = number % divisor
     text = f"Find the remainder of {shown} divided by {divisor}."
-    lines += _division(number, divisor)
+    lines += [f"{divisor} * {number // divisor} = {number - rest}"]
+    lines += [f"{number} = {number - rest} + {rest}"]
     return text, str(rest), f"The remainder is {rest}", "\n".join(lines)
   while True:
     one = rng.randrange(2, 3 + level - 1)
@@ -225,17 +230,11 @@ def _remainder(rng: random.Random, level: int) -> _Drawn:
   # the other one too is the answer.
   tried = range(start + (number - start) % two, number + 1, two)
   lines = [f"{n} = {one} * {n // one} + {n % one}" for n in tried]
-  lines += [f"n = {number}", *_division(number, two)]
-  return text, str(number), f"n = {number}", "\n".join(lines)
-
-
-def _division(number: int, divisor: int) -> list[str]:
-  """Two statements that show the remainder of a division."""
-  whole = number - number % divisor
-  return [
-    f"{divisor} * {number // divisor} = {whole}",
-    f"{whole} + {number % divisor} = {number}",
+  lines += [f"n = {number}"]
+  lines += [
+    f"{number} = {d} * {number // d} + {number % d}" for d in (one, two)
   ]
+  return text, str(number), f"n = {number}", "\n".join(lines)
 
 
 def _fraction(rng: random.Random, level: int) -> _Drawn:

@@ -18,8 +18,8 @@ _LIMIT = arithmetic.LIMIT
 def documents(seed: int, num_documents: int | None = None) -> Iterator[str]:
   """Short documents of a few lines each, endless unless `num_documents`."""
   rng = random.Random(f"arithmetic text/{seed}")
-  kinds = list(_KINDS)
-  shares = list(_KINDS.values())
+  kinds = list(KINDS)
+  shares = list(KINDS.values())
   count = 0
   while num_documents is None or count < num_documents:
     (kind,) = rng.choices(kinds, shares)
@@ -50,11 +50,13 @@ def _near(rng: random.Random, value: int) -> int:
       return wrong
 
 
-def _judged(rng: random.Random, left: str, value: int) -> tuple[str, bool]:
-  """(a statement, whether it is true); half of them are."""
-  is_true = rng.random() < 0.5
+def _statement(
+  rng: random.Random, left: str, value: int, is_true: bool = True
+) -> str:
+  """`left = value`, now and then the other way round, or with a wrong value."""
   shown = value if is_true else _near(rng, value)
-  return f"{left} = {shown}", is_true
+  is_reversed = rng.random() < 0.35
+  return f"{shown} = {left}" if is_reversed else f"{left} = {shown}"
 
 
 def _word(is_true: bool) -> str:
@@ -62,14 +64,16 @@ def _word(is_true: bool) -> str:
 
 
 def _facts(rng: random.Random) -> str:
-  facts = [_fact(rng) for _ in range(rng.randrange(3, 9))]
-  return "\n".join(f"{left} = {value}" for left, value in facts)
+  return "\n".join(
+    _statement(rng, *_fact(rng)) for _ in range(rng.randrange(3, 9))
+  )
 
 
 def _judged_facts(rng: random.Random) -> str:
   lines = []
   for _ in range(rng.randrange(3, 9)):
-    statement, is_true = _judged(rng, *_fact(rng))
+    is_true = rng.random() < 0.5
+    statement = _statement(rng, *_fact(rng), is_true)
     lines.append(f"{statement} {_word(is_true)}")
   return "\n".join(lines)
 
@@ -140,46 +144,71 @@ def _passage(rng: random.Random) -> list[tuple[str, int]]:
   return [_fact(rng) for _ in range(num_steps)]
 
 
+def _told_so_far(rng: random.Random, statements: list[tuple[str, bool]]) -> str:
+  """Statements, and after some of them whether all so far were true.
+
+  How often that is told differs from text to text. What is told often is
+  learnt first: one new statement is judged, and added to what was told before.
+  From there a small model comes to judge many statements at once, which it
+  does not learn from one truth value after all of them.
+  """
+  share = rng.choice((0.0, 0.0, 0.2, 0.4, 0.7))
+  all_true = True
+  lines = []
+  for i, (statement, is_true) in enumerate(statements):
+    lines.append(statement)
+    all_true &= is_true
+    if i == len(statements) - 1 or rng.random() < share:
+      lines.append(f"all {_word(all_true)}")
+  return "\n".join(lines)
+
+
 def _judged_passage(rng: random.Random) -> str:
-  """Several statements, at most one of them wrong, then one truth value."""
+  """Several statements, at most one of them wrong, and their truth value."""
   facts = _passage(rng)
   wrong = rng.randrange(len(facts)) if rng.random() < 0.5 else None
-  lines = []
-  for i, (left, value) in enumerate(facts):
-    shown = _near(rng, value) if i == wrong else value
-    lines.append(f"{left} = {shown}")
-  return "\n".join(lines) + f"\nall {_word(wrong is None)}"
+  return _told_so_far(
+    rng,
+    [
+      (_statement(rng, left, value, i != wrong), i != wrong)
+      for i, (left, value) in enumerate(facts)
+    ],
+  )
 
 
 def _judged_steps(rng: random.Random) -> str:
-  """Statements with a truth value each, then whether all were true."""
+  """Statements, many with a truth value, then whether all were true."""
+  share = rng.choice((0.3, 0.6, 1.0))
   lines = []
   truths = []
   for left, value in _passage(rng):
     is_true = rng.random() < 0.8
     truths.append(is_true)
-    shown = value if is_true else _near(rng, value)
-    lines.append(f"{left} = {shown} {_word(is_true)}")
+    lines.append(_statement(rng, left, value, is_true))
+    if rng.random() < share:
+      lines[-1] += f" {_word(is_true)}"
   return "\n".join(lines) + f"\nall {_word(all(truths))}"
 
 
 def _judged_value(rng: random.Random) -> str:
   """A claimed value of y put into an equation, then its truth value."""
   while True:
-    a, y, b = rng.randrange(2, 10), rng.randrange(1, 20), rng.randrange(1, 60)
-    total = a * y + b
-    if total < _LIMIT and _is_free(f"Solve {a} * x + {b} = {total}."):
-      break
-  is_true = rng.random() < 0.5
-  claimed = y if is_true else _near(rng, y)
-  worked = f"{a} * {claimed} = {a * claimed}\n{a * claimed} + {b} = "
-  shown = a * claimed + b
-  if a * claimed + b >= _LIMIT:
-    worked, shown = "", total
-  lines = [f"{a} * y + {b} = {total}, y = {claimed}"]
-  if worked and rng.random() < 0.5:
-    lines.append(f"{worked}{shown}")
-  return "\n".join(lines) + f"\n{_word(is_true)}"
+    a, y, b = rng.randrange(2, 12), rng.randrange(1, 20), rng.randrange(1, 60)
+    is_true = rng.random() < 0.5
+    claimed = y if is_true else _near(rng, y)
+    sign = rng.choice("+-")
+    total = a * y + b if sign == "+" else a * y - b
+    if 0 <= total < _LIMIT and max(a * y, a * claimed) < _LIMIT:
+      if _is_free(f"Solve {a} * x {sign} {b} = {total}."):
+        break
+  return _told_so_far(
+    rng,
+    [
+      (f"{a} * y {sign} {b} = {total}, y = {claimed}", is_true),
+      (f"{a} * {claimed} = {a * claimed}", True),
+      (f"{total} = {a * claimed} {sign} {b}", is_true),
+    ][: 1 if rng.random() < 0.2 else 3],
+  )
 
 
 def _worked_expression(rng: random.Random) -> str:
@@ -197,25 +226,25 @@ def _judged_expression(rng: random.Random) -> str:
   Wrong is a value, or a number that is not the expression's.
   """
   text, steps = _expression(rng)
-  lines = [f"{left} = {value}" for left, value in steps]
-  is_true = rng.random() < 0.5
-  if not is_true:
+  lines = [(f"{left} = {value}", True) for left, value in steps]
+  if rng.random() < 0.5:
     i = rng.randrange(len(steps))
     left, value = steps[i]
     if rng.random() < 0.5:
-      lines[i] = f"{left} = {_near(rng, value)}"
+      wrong = f"{left} = {_near(rng, value)}"
     else:
       a, operator, b = left.split()
       other = _near(rng, int(b))
-      wrong = {
+      result = {
         "+": int(a) + other,
         "-": int(a) - other,
         "*": int(a) * other,
       }[operator]
-      if not 0 <= wrong < _LIMIT:
-        wrong = _near(rng, value)
-      lines[i] = f"{a} {operator} {other} = {wrong}"
-  return "\n".join([text, *lines]) + f"\nall {_word(is_true)}"
+      if not 0 <= result < _LIMIT:
+        result = _near(rng, value)
+      wrong = f"{a} {operator} {other} = {result}"
+    lines[i] = (wrong, False)
+  return f"{text}\n{_told_so_far(rng, lines)}"
 
 
 def _expression(rng: random.Random) -> tuple[str, list[tuple[str, int]]]:
@@ -263,67 +292,76 @@ def _worked_equation(rng: random.Random) -> str:
 def _judged_pair(rng: random.Random) -> str:
   """Two conditions on y and z with claimed values, then a truth value.
 
-  The values are put in, with the right results; whether they are those of the
-  conditions is left to see.
+  The values are put in: a condition that they do not satisfy becomes a false
+  statement.
   """
   while True:
     y, z = rng.randrange(2, 40), rng.randrange(2, 30)
     a, b = rng.randrange(1, 5), rng.randrange(2, 8)
     operator = rng.choice("+-")
-    first = y + z if operator == "+" else y - z
     is_product = rng.random() < 0.4
-    second = y * z if is_product else a * y + b * z
-    if is_product:
-      shown = f"y * z = {second}"
-    else:
+
+    def first_of(y, z, operator=operator):
+      return y + z if operator == "+" else y - z
+
+    def second_of(y, z, a=a, b=b, is_product=is_product):
+      return y * z if is_product else a * y + b * z
+
+    claimed_y, claimed_z = y, z
+    if rng.random() < 0.5:
+      if rng.random() < 0.6:  # The first condition still holds.
+        slip = rng.choice((-3, -2, -1, 1, 2, 3))
+        claimed_y += slip
+        claimed_z += -slip if operator == "+" else slip
+      else:
+        claimed_z = _near(rng, z)
+    first, second = first_of(y, z), second_of(y, z)
+    if not 0 < first < _LIMIT or second >= _LIMIT:
+      continue
+    if min(claimed_y, claimed_z) < 0 or max(claimed_y, claimed_z) >= _LIMIT:
+      continue
+    if max(a * claimed_y, b * claimed_z) >= _LIMIT:
+      continue
+    shown = f"y * z = {second}"
+    if not is_product:
       shown = f"{a} * y + {b} * z = {second}"
-    if 0 < first < _LIMIT and second < _LIMIT:
-      renamed = shown.replace("y", "x").replace("z", "y")
-      if _is_free(f"Find x and y with x {operator} y = {first} and {renamed}."):
-        break
-  is_true = rng.random() < 0.5
-  claimed_y, claimed_z = y, z
-  if not is_true:
-    if rng.random() < 0.6:  # The first condition still holds.
-      slip = rng.choice((-3, -2, -1, 1, 2, 3))
-      claimed_y += slip
-      claimed_z += -slip if operator == "+" else slip
-    else:
-      claimed_z = _near(rng, z)
-  lines = [
-    f"y {operator} z = {first}, {shown}",
-    f"y = {claimed_y}, z = {claimed_z}",
-  ]
-  one = claimed_y + claimed_z if operator == "+" else claimed_y - claimed_z
-  two = claimed_y * claimed_z if is_product else a * claimed_y + b * claimed_z
-  if min(claimed_y, claimed_z, one) < 0 or max(one, two, claimed_z) >= _LIMIT:
-    return _judged_pair(rng)
+    renamed = shown.replace("y", "x").replace("z", "y")
+    if _is_free(f"Find x and y with x {operator} y = {first} and {renamed}."):
+      break
   # A slip can lead to another pair that satisfies both conditions.
-  is_true = one == first and two == second
-  if rng.random() < 0.6:
-    lines.append(f"{claimed_y} {operator} {claimed_z} = {one}")
-    if is_product:
-      lines.append(f"{claimed_y} * {claimed_z} = {two}")
-    else:
-      lines.append(f"{a} * {claimed_y} = {a * claimed_y}")
-      lines.append(f"{b} * {claimed_z} = {b * claimed_z}")
-      lines.append(f"{a * claimed_y} + {b * claimed_z} = {two}")
-  return "\n".join(lines) + f"\n{_word(is_true)}"
+  one = first_of(claimed_y, claimed_z) == first
+  two = second_of(claimed_y, claimed_z) == second
+  conditions = f"y {operator} z = {first}, {shown}"
+  claim = f"{conditions}\ny = {claimed_y}, z = {claimed_z}"
+  if rng.random() < 0.2:
+    return _told_so_far(rng, [(claim, one and two)])
+  checks = [(f"{first} = {claimed_y} {operator} {claimed_z}", one)]
+  if is_product:
+    checks.append((f"{second} = {claimed_y} * {claimed_z}", two))
+  else:
+    left, right = a * claimed_y, b * claimed_z
+    checks.append((f"{a} * {claimed_y} = {left}", True))
+    checks.append((f"{b} * {claimed_z} = {right}", True))
+    checks.append((f"{second} = {left} + {right}", two))
+  return f"{claim}\n{_told_so_far(rng, checks)}"
 
 
 def _judged_divisions(rng: random.Random) -> str:
-  lines = []
+  statements = []
   for _ in range(rng.randrange(2, 5)):
     number, divisor = rng.randrange(1, _LIMIT), rng.randrange(2, 20)
     quotient, rest = divmod(number, divisor)
-    is_true = rng.random() < 0.5
+    is_true = rng.random() < 0.6
     if not is_true:
       if rng.random() < 0.5:
         rest = _near(rng, rest)
       else:
         number = _near(rng, number)
-    lines.append(f"{number} = {divisor} * {quotient} + {rest} {_word(is_true)}")
-  return "\n".join(lines)
+    statement = f"{number} = {divisor} * {quotient} + {rest}"
+    statements.append((statement, is_true))
+  if rng.random() < 0.5:
+    return _told_so_far(rng, statements)
+  return "\n".join(f"{s} {_word(is_true)}" for s, is_true in statements)
 
 
 def _fractions(rng: random.Random) -> str:
@@ -342,21 +380,21 @@ def _is_free(problem: str) -> bool:
   return arithmetic.split_of(problem) == "train"
 
 
-# How often each kind of document appears.
-_KINDS: dict[Callable[[random.Random], str], float] = {
+# The kinds of documents, and how often each appears.
+KINDS: dict[Callable[[random.Random], str], float] = {
   _facts: 2,
-  _comparisons: 0.3,
+  _comparisons: 0.2,
   _divisions: 1,
-  _inverses: 1.2,
-  _fractions: 0.7,
+  _inverses: 1,
+  _fractions: 0.5,
   _worked_chain: 0.7,
-  _worked_expression: 2,
-  _worked_equation: 1.2,
+  _worked_expression: 1.5,
+  _worked_equation: 1,
   _judged_facts: 2,
-  _judged_divisions: 1,
-  _judged_passage: 1.5,
+  _judged_divisions: 1.5,
+  _judged_passage: 4,
   _judged_steps: 2,
-  _judged_value: 1,
-  _judged_expression: 2,
-  _judged_pair: 2,
+  _judged_value: 2,
+  _judged_expression: 2.5,
+  _judged_pair: 3,
 }

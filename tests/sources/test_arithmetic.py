@@ -106,6 +106,20 @@ def test_every_statement_of_a_stepwise_solution_is_true(rows):
   assert num_statements > 5000
 
 
+def test_the_last_line_puts_the_answer_in_with_the_problems_number_first(drawn):
+  num_checked = 0
+  for row in drawn["train", "stepwise"]:
+    if row.problem.type not in ("linear", "two numbers"):
+      continue
+    left, right = row.solution.rsplit("\n", 1)[-1].split(" = ")
+    assert re.fullmatch(r"\d+", left) and re.search(r"[-+*]", right), row
+    asked_for = row.problem.text.rsplit(" = ", 1)[-1].removesuffix(".")
+    if "x" not in asked_for:
+      assert left == asked_for, row
+      num_checked += 1
+  assert num_checked > 100
+
+
 def test_every_number_is_below_the_limit(rows):
   for row in rows:
     problem = row.problem
