@@ -1,7 +1,5 @@
 """The exact text that generators and evaluators see; nowhere else is any."""
 
-from collections.abc import Sequence
-
 # The heading of PRM800K's solutions (Figure 2 of the paper). Every source's
 # targets end in it, so one extractor reads all outputs.
 ANSWER_HEADING = "\n\n# Answer\n\n"
@@ -21,15 +19,6 @@ def generator_targets(solution: str, answer: str) -> str:
   return f"{solution}{ANSWER_HEADING}{answer}"
 
 
-def few_shot_inputs(shots: Sequence[tuple[str, str, str]], problem: str) -> str:
-  """The prompt of `problem` after solved (problem, solution, answer) shots."""
-  solved = [
-    generator_inputs(shot) + generator_targets(solution, answer)
-    for shot, solution, answer in shots
-  ]
-  return "\n\n".join([*solved, generator_inputs(problem)])
-
-
 def evaluator_inputs(problem: str, solution: str) -> str:
   """T(P, X) of §3.2 of the paper, to the letter, its last blank included.
 
@@ -39,8 +28,3 @@ def evaluator_inputs(problem: str, solution: str) -> str:
     f"Here is a math problem: {problem}. Here is a candidate solution:"
     f" {solution}. The above candidate solution is "
   )
-
-
-def verdict(is_correct: bool) -> str:
-  """The word that an evaluator is trained to say."""
-  return CORRECT if is_correct else INCORRECT

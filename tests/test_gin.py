@@ -7,7 +7,9 @@ import re
 import gin
 import pytest
 
+from mathft_jax import records, samples
 from mathft_jax.cli import gin_bindings, gin_flags
+from mathft_jax.recipe import candidates
 
 _FOLDER = gin_flags.gin_dir()
 _RECIPES = sorted(path.stem for path in _FOLDER.glob("recipes/*.gin"))
@@ -25,6 +27,13 @@ _COMMANDS = {
 # What a recipe leaves to its user.
 _ASKED = {
   "math_cpu_smoke": ["MATH_DIR='math'", "PRM800K_DIR='prm800k'"],
+}
+# What it names as a demo's run made it.
+_MADE_BY_A_RUN = {
+  "arith_evaluator": [
+    "INITIAL_CHECKPOINT_PATH='arith_base'",
+    "VALIDATION_CANDIDATES='candidates'",
+  ],
 }
 
 
@@ -119,13 +128,32 @@ class _Started(Exception):
   pass
 
 
+def _write_graded_candidates(directory):
+  """One problem with one candidate, graded."""
+  problem = records.Problem("p", "1 + 1?", "2")
+  candidate = records.Candidate("p", 0, "2", "2", 2, -0.5, "eos")
+  sampled = records.SampledProblem(problem, None, (candidate,), "g", {})
+  path = directory / samples.shard_name(0, 1)
+  with samples.JsonLinesStore(path) as store:
+    store.append(sampled.to_json())
+  candidates.grade(directory)
+
+
 @pytest.mark.parametrize("recipe", _RECIPES)
-def test_the_operative_config_holds_every_binding(recipe, tmp_path):
+def test_the_operative_config_holds_every_binding(
+  recipe, tmp_path, monkeypatch
+):
   def stop(directory):
     gin_flags.write_operative_config(directory)
     raise _Started
 
-  flags = [f"MODEL_DIR='{tmp_path}/run'", *_ASKED.get(recipe, [])]
+  monkeypatch.chdir(tmp_path)
+  _write_graded_candidates(tmp_path / "candidates")
+  flags = [
+    f"MODEL_DIR='{tmp_path}/run'",
+    *_ASKED.get(recipe, []),
+    *_MADE_BY_A_RUN.get(recipe, []),
+  ]
   configured = _parse(recipe, flags)
   with pytest.raises(_Started):
     configured(on_start=stop)

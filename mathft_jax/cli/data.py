@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 import pathlib
 import pkgutil
 import sys
@@ -110,7 +109,7 @@ def _prepare(args: argparse.Namespace) -> int:
   ]
   by_split, leaks = splits.without_leaks(rows, held_out)
   json_lines.write_splits(args.output, by_split)
-  _write_report(args.output / "left_out.jsonl", dropped, leaks)
+  json_lines.write_left_out(args.output, [*dropped, *leaks])
   print("\n".join(_table(args, by_split)))
   num_leaks = sum(leak.is_dropped for leak in leaks)
   print(
@@ -121,16 +120,6 @@ def _prepare(args: argparse.Namespace) -> int:
     f" problem. See {args.output / 'left_out.jsonl'}."
   )
   return 0
-
-
-def _write_report(
-  path: pathlib.Path,
-  dropped: Iterable[prm800k.Dropped],
-  leaks: Iterable[splits.Leak],
-) -> None:
-  with path.open("w", encoding="utf-8", newline="\n") as file:
-    for record in (*dropped, *leaks):
-      file.write(json.dumps(vars(record), ensure_ascii=False) + "\n")
 
 
 def _table(

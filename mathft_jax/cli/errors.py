@@ -20,16 +20,17 @@ class ConfigError(ValueError):
 def exit_code(program: str, command: Callable[[], int | None]) -> int:
   """Calls the command and returns its exit code, 0 for None.
 
-  ValueError and OSError are the user's to mend: one line on stderr, and 2.
-  With absl's `-v=1` the traceback is printed too. Other exceptions are bugs
-  and pass through. A command returns 1 itself where a check failed.
+  ValueError, OSError and FloatingPointError (a training that diverged) are the
+  user's to mend: one line on stderr, and 2. With absl's `-v=1` the traceback is
+  printed too. Other exceptions are bugs and pass through. A command returns 1
+  itself where a check failed.
   """
   try:
     return command() or 0
   except KeyboardInterrupt:
     print(f"{program}: interrupted", file=sys.stderr)
     return _INTERRUPTED
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     if logging.getLogger("absl").isEnabledFor(logging.DEBUG):
       traceback.print_exc()
     print(f"{program}: error: {one_line(error)}", file=sys.stderr)

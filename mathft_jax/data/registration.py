@@ -20,7 +20,7 @@ from mathft_jax.data import (
 
 # An evaluator's examples come 10 or 64 of a problem in a row, so they need a
 # larger buffer than SeqIO's own to be mixed.
-_EVALUATOR_SHUFFLE_BUFFER = 4096
+_EVALUATOR_SHUFFLE_BUFFER = 16_384
 
 
 def add_generator_task(

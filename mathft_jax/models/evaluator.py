@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -89,6 +89,41 @@ class Evaluator(decoder_model.DecoderModel):
       jnp.where(says_correct, correct, incorrect)[:, None],
       {"scores": scores},
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class XentObjective:
+  """`cls_xent` as a choice in a configuration."""
+
+  name: ClassVar[str] = "cls_xent"
+
+  def __call__(
+    self, module: Any, vocabulary: Any, loss_normalizing_factor: float
+  ) -> Evaluator:
+    return Evaluator(
+      module, vocabulary, loss_normalizing_factor=loss_normalizing_factor
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MarginObjective:
+  """`cls_margin` as a choice in a configuration; `margin` is λ, in nats."""
+
+  name: ClassVar[str] = "cls_margin"
+  margin: float = math.log(2)
+
+  def __call__(
+    self, module: Any, vocabulary: Any, loss_normalizing_factor: float
+  ) -> Evaluator:
+    return MarginEvaluator(
+      module,
+      vocabulary,
+      loss_normalizing_factor=loss_normalizing_factor,
+      margin=self.margin,
+    )
+
+
+Objective = XentObjective | MarginObjective
 
 
 @dataclasses.dataclass

@@ -27,13 +27,11 @@ Counts = Mapping[str, Any]
 class ArithmeticData:
   """The embedded default: generated problems, split by hash."""
 
-  styles: tuple[str, ...] = arithmetic.STYLES
-
   def prepare(self, directory: pathlib.Path, vocabulary: Any) -> list[Counts]:
     """Nothing to prepare; returns Table 1's lines."""
     del directory
     lines = []
-    for style in self.styles:
+    for style in arithmetic.STYLES:
       by_split = {
         split: list(arithmetic.problems(split, style, num_problems=number))
         for split, number in generated.NUM_ARITHMETIC.items()
@@ -49,7 +47,8 @@ class ArithmeticData:
   ) -> list[records.SolvedProblem]:
     """The first `number` problems of a split, solved in the first style."""
     del directory
-    return list(arithmetic.problems(split, self.styles[0], num_problems=number))
+    style = arithmetic.STYLES[0]
+    return list(arithmetic.problems(split, style, num_problems=number))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +63,26 @@ class MathData:
   prm800k_dir: str
 
   def prepare(self, directory: pathlib.Path, vocabulary: Any) -> list[Counts]:
-    """Writes the rows of both sources; returns Table 1's lines."""
+    """Writes the rows of both sources; returns Table 1's lines.
+
+    Beside the rows, `left_out.jsonl` has what was dropped, and why.
+    """
+    dropped: list[prm800k.Dropped] = []
     math_rows = list(hendrycks_math.read(self.math_dir))
-    prm_rows = list(prm800k.read(self.prm800k_dir, grader.is_equivalent))
-    math, _ = splits.without_leaks(math_rows)
-    prm, _ = splits.without_leaks(
+    prm_rows = list(
+      prm800k.read(self.prm800k_dir, grader.is_equivalent, dropped.append)
+    )
+    math, math_leaks = splits.without_leaks(math_rows)
+    prm, prm_leaks = splits.without_leaks(
       prm_rows, [*math["validation"], *math["test"]]
     )
     lines = []
-    for source, by_split in (("math", math), ("prm800k", prm)):
+    for source, by_split, left_out in (
+      ("math", math, math_leaks),
+      ("prm800k", prm, [*dropped, *prm_leaks]),
+    ):
       json_lines.write_splits(directory / source, by_split)
+      json_lines.write_left_out(directory / source, left_out)
       lines.append(count(source, by_split, vocabulary))
     return lines
 

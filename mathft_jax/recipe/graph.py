@@ -61,8 +61,10 @@ def run_stages(
 ) -> Progress:
   """Runs the stages that are not finished yet, in order; returns them all.
 
-  `recipe.json` in `directory` records each as it ends. `on_start` is called
-  once the configuration is found to be that of the earlier starts,
+  `recipe.json` in `directory` records each as it ends, and the configuration
+  once a stage begins whose files a later start would go on from: a start that
+  fails while data are prepared binds nobody to its configuration. `on_start` is
+  called once the configuration is found to be that of the earlier starts,
   `on_progress` then and after each stage. Seconds are those of the start that
   finished the stage. With `kinds`, stages of other kinds are left out.
 
@@ -78,7 +80,6 @@ def run_stages(
       " does not have; start in a new MODEL_DIR"
     )
   on_start()
-  _write(path, created, configuration, finished)
   on_progress(Progress(created, finished))
   for number, stage in enumerate(stages, start=1):
     title = f"[{number}/{len(stages)}] {stage.name}"
@@ -95,6 +96,8 @@ def run_stages(
         f" {directory}; run that first"
       )
     _say(title)
+    if stage.kind != "data":
+      _write(path, created, configuration, finished)
     start = time.perf_counter()
     facts = stage.run()
     seconds = time.perf_counter() - start
@@ -130,8 +133,15 @@ def describe(value: Any) -> Any:
 
 
 def peak_rss_bytes() -> int:
-  """The most memory this process has held so far."""
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  """The most memory this process has held so far.
+
+  The largest of its children that ended is added, as if both had been at
+  their peak at once.
+  """
+  peak = sum(
+    resource.getrusage(who).ru_maxrss
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+  )
   return peak if sys.platform == "darwin" else peak * 1024
 
 

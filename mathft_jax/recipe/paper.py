@@ -29,11 +29,6 @@ from mathft_jax.report import build, render
 from mathft_jax.report import manifest as report_manifest
 from mathft_jax.training import finetune, state
 
-_EVALUATORS: Mapping[str, type[evaluator.Evaluator]] = {
-  "cls_xent": evaluator.Evaluator,
-  "cls_margin": evaluator.MarginEvaluator,
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorRun:
@@ -56,17 +51,15 @@ class GeneratorRun:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatorRun:
-  """An evaluator: its loss by name, the task, how it trains."""
+  """An evaluator: its loss, the task, how it trains."""
 
-  loss: str
+  objective: evaluator.Objective
   task: str
   training: finetune.TrainingConfig
 
-  def __post_init__(self):
-    if self.loss not in _EVALUATORS:
-      raise ValueError(
-        f"no evaluator loss {self.loss!r}; there are {sorted(_EVALUATORS)}"
-      )
+  @property
+  def loss(self) -> str:
+    return self.objective.name
 
   @property
   def stage(self) -> str:
@@ -87,7 +80,7 @@ class Paper:
   data, `num_validation_problems` choose checkpoints. With
   `add_reference_solutions`, each of these training problems' own solution is
   one more correct candidate in the evaluators' data: for generators that solve
-  too few problems to give pairs.
+  too few problems to give pairs. `z_loss` is the generators' (T5X's).
   """
 
   name: str
@@ -106,6 +99,7 @@ class Paper:
   num_validation_problems: int = 100
   num_evaluator_problems: int = 400
   add_reference_solutions: bool = False
+  z_loss: float = 0.0
   note: str | None = None
   seed: int = 0
 
@@ -141,7 +135,7 @@ def run(
   progress = graph.run_stages(
     work.stages(),
     directory,
-    graph.describe(recipe),
+    work.configuration(),
     on_start=lambda: on_start(directory),
     on_progress=work.write_manifest,
   )
@@ -169,6 +163,24 @@ class _Work:
     )
     features.verdict_token_ids(self._vocabulary)
     initial.check_vocabulary(self._start[0], self._vocabulary)
+    for training in (
+      recipe.generator_training,
+      recipe.second_generator_training,
+    ):
+      finetune.check(self._generator(training), training)
+    for judging in recipe.evaluators:
+      finetune.check(self._evaluator(judging), judging.training)
+
+  def configuration(self) -> Mapping[str, Any]:
+    """What decides the results: another start must have the same.
+
+    Names alone would not do: a model or vocabulary may be made anew.
+    """
+    return {
+      **graph.describe(self._recipe),
+      "initial_sha256": initial.fingerprint(self._start[1]),
+      "vocabulary_sha256": vocabulary.fingerprint(self._vocabulary),
+    }
 
   def stages(self) -> list[graph.Stage]:
     """All stages, in order."""
@@ -254,11 +266,7 @@ class _Work:
 
   def _train_evaluator(self, judging: EvaluatorRun) -> Mapping[str, Any]:
     main = self._recipe.main_generator.stage
-    model = _EVALUATORS[judging.loss](
-      self._module,
-      self._vocabulary,
-      loss_normalizing_factor=float(judging.training.batch_size),
-    )
+    model = self._evaluator(judging)
     place = self._directory / _decoded(main, "validation")
     evaluate = validation.reranking_accuracy(
       self._scorer,
@@ -357,6 +365,14 @@ class _Work:
       self._module,
       self._vocabulary,
       loss_normalizing_factor=float(training.batch_size * length),
+      z_loss=self._recipe.z_loss,
+    )
+
+  def _evaluator(self, judging: EvaluatorRun) -> evaluator.Evaluator:
+    return judging.objective(
+      self._module,
+      self._vocabulary,
+      loss_normalizing_factor=float(judging.training.batch_size),
     )
 
   @functools.cached_property

@@ -5,6 +5,7 @@ Each is an object that, given the model, becomes a function of parameters.
 
 import dataclasses
 import functools
+import pathlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mathft_jax import checkpoint, records
+from mathft_jax import checkpoint, records, samples
 from mathft_jax.data import stream
 from mathft_jax.grading import grader
 from mathft_jax.inference import sampler as sampler_lib
 from mathft_jax.inference import scorer as scorer_lib
-from mathft_jax.models import protocol
+from mathft_jax.models import evaluator, generator, protocol
+from mathft_jax.recipe import candidates
+from mathft_jax.recipe import data as recipe_data
 from mathft_jax.rerank import clusters as clusters_lib
 from mathft_jax.rerank import estimators, rerankers
 
@@ -30,10 +33,10 @@ def greedy_accuracy(
   """A generator's share of correct greedy answers (Pass@1)."""
 
   def evaluate(params: Any) -> Mapping[str, float]:
-    candidates = sampler.greedy(params, problems)
+    solutions = sampler.greedy(params, problems)
     grades = [
-      grader.grade(problem.reference_answer, candidate.answer)
-      for problem, candidate in zip(problems, candidates, strict=True)
+      grader.grade(problem.reference_answer, solution.answer)
+      for problem, solution in zip(problems, solutions, strict=True)
     ]
     return {checkpoint.BEST: statistics.fmean(g.is_correct for g in grades)}
 
@@ -70,9 +73,10 @@ def reranking_accuracy(
       for strategy in strategies:
         picked = strategy(clusters) if clusters else None
         hits[strategy.__name__].append(picked in right)
-      scores.append(np.array(list(scored.scores.values())))
+      answered = sorted(i for c in clusters for i in c.members)
+      scores.append(np.array([scored.scores[i] for i in answered]))
       is_correct.append(
-        np.array([problem.grades[i].is_correct for i in scored.scores])
+        np.array([problem.grades[i].is_correct for i in answered], bool)
       )
     accuracies = {name: statistics.fmean(h) for name, h in hits.items()}
     auc = estimators.auc_within_problems(scores, is_correct)
@@ -84,6 +88,40 @@ def reranking_accuracy(
     return numbers | ({"auc_within_problems": auc.value} if auc else {})
 
   return evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class GreedyAccuracy:
+  """`greedy_accuracy` on chosen problems, for a run on its own."""
+
+  problems: recipe_data.Problems
+  sampling: sampler_lib.SamplingConfig
+
+  def __call__(self, model: generator.Generator, task: str) -> Evaluate:
+    """The accuracy of `model`, whatever the task it trains on."""
+    del task
+    sampler = sampler_lib.Sampler(model, self.sampling)
+    return greedy_accuracy(sampler, self.problems())
+
+
+@dataclasses.dataclass(frozen=True)
+class RerankingAccuracy:
+  """`reranking_accuracy` on a graded folder of candidates."""
+
+  directory: str
+  scoring: scorer_lib.ScoringConfig = scorer_lib.ScoringConfig()
+
+  def __call__(self, model: evaluator.Evaluator, task: str) -> Evaluate:
+    """The accuracy of `model`; FileNotFoundError without candidates or grades.
+
+    The task it trains on does not matter.
+    """
+    del task
+    return reranking_accuracy(
+      scorer_lib.Scorer(model, self.scoring),
+      samples.read_candidates(self.directory),
+      candidates.read_grades(pathlib.Path(self.directory)),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,8 @@ def evaluators(runs: Sequence[RunResults]) -> Table:
     (
       "0.5 is guessing. Within problems is what re-ranking needs: the mean"
       " over problems that have both correct and incorrect candidates. The"
-      " overall AUC also rewards knowing which problems are easy.",
+      " overall AUC also rewards knowing which problems are easy. Candidates"
+      " without an answer are left out, as re-ranking leaves them out.",
     ),
   )
 
@@ -144,7 +145,7 @@ def stages(runs: Sequence[RunResults]) -> Table:
       Column("Stage"),
       Column("Kind"),
       Column("Wall time", document.SECONDS),
-      Column("Peak memory", document.MEBIBYTES),
+      Column("Peak memory so far", document.MEBIBYTES),
     ),
     runs,
     lambda run: [

@@ -192,7 +192,10 @@ class EvaluatorResults:
     for graded, by_index in zip(
       self.generated.graded, self.scores, strict=True
     ):
-      indices = [i for i in sorted(by_index) if i != records.GREEDY_INDEX]
+      # Those that re-ranking chooses from: without an answer, a candidate is
+      # incorrect and easily seen to be.
+      answered = {i for c in graded.clusters for i in c.members}
+      indices = sorted(answered & by_index.keys())
       scores.append(np.array([by_index[i] for i in indices], float))
       is_correct.append(
         np.array([graded.grades[i].is_correct for i in indices], bool)

@@ -115,6 +115,19 @@ def write_splits(
     write(pathlib.Path(directory) / f"{split}.jsonl", rows)
 
 
+def write_left_out(
+  directory: str | os.PathLike, left_out: Iterable[Any]
+) -> None:
+  """Writes <directory>/left_out.jsonl: what was dropped or found, and why.
+
+  `left_out` are `prm800k.Dropped` and `splits.Leak`.
+  """
+  path = pathlib.Path(directory) / "left_out.jsonl"
+  with path.open("w", encoding="utf-8", newline="\n") as file:
+    for record in left_out:
+      file.write(json.dumps(vars(record), ensure_ascii=False) + "\n")
+
+
 def text_id(text: str) -> str:
   """Returns the id of a problem that has none: a hash of its text."""
   return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import optax
 
-from mathft_jax import checkpoint, partitioning
+from mathft_jax import checkpoint, partitioning, samples
 from mathft_jax.data import stream
 from mathft_jax.models import protocol
 from mathft_jax.training import (
@@ -142,14 +141,24 @@ def finetune(
   assert best is not None  # The loop saves at its last step.
   best_step, metrics = best
   if checkpoint.is_main_process():
-    text = json.dumps({"step": best_step, **metrics}, indent=2)
-    (model_dir / "best.json").write_text(text + "\n", encoding="utf-8")
+    samples.write_json(model_dir / "best.json", {"step": best_step, **metrics})
   return Finished(
     checkpoints=model_dir / "checkpoints",
     best_step=best_step,
     metrics=metrics,
     num_params=train_state.num_params(abstract.params),
   )
+
+
+def check(model: protocol.LanguageModel, config: TrainingConfig) -> None:
+  """Raises ValueError for what `finetune` would find wrong at its start."""
+  partitioning.check_batch_size(
+    partitioning.make_mesh(config.mesh_shape),
+    config.batch_size,
+    config.num_microbatches,
+  )
+  config.make_optimizer(config.num_steps)
+  model.FEATURE_CONVERTER_CLS(pack=config.pack)
 
 
 def _shardings(tree: Any) -> Any:

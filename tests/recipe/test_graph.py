@@ -70,6 +70,39 @@ def test_stages_run_in_order_and_leave_their_facts(work, tmp_path):
   assert [row["name"] for row in rows["finished"]] == ["a", "b", "c"]
 
 
+def test_a_start_that_fails_in_its_data_binds_nobody_to_its_configuration(
+  tmp_path,
+):
+  ran = []
+
+  def stages(folder):
+    def read():
+      if folder != "there":
+        raise FileNotFoundError(folder)
+      return {}
+
+    return [
+      graph.Stage("data", "data", read),
+      graph.Stage("train", "train", lambda: ran.append(folder) or {}),
+    ]
+
+  def run(folder):
+    graph.run_stages(
+      stages(folder),
+      tmp_path,
+      {"folder": folder},
+      on_start=lambda: None,
+      on_progress=lambda progress: None,
+    )
+
+  with pytest.raises(FileNotFoundError):
+    run("ther")
+  run("there")
+  assert ran == ["there"]
+  with pytest.raises(ValueError, match="folder: 'there' there, 'ther' here"):
+    run("ther")
+
+
 def test_finished_stages_are_not_run_again(work, tmp_path, capsys):
   first = work.run(tmp_path)
   work.ran.clear()

@@ -1,6 +1,8 @@
+import pathlib
+
 import pytest
 
-from mathft_jax import samples
+from mathft_jax import checkpoint, samples
 from mathft_jax.cli import train
 from mathft_jax.recipe import initial
 
@@ -51,6 +53,61 @@ def test_a_run_leaves_a_model_from_which_another_starts(tmp_path, capsys):
   shape = [*_TINY_SHAPE, ("rope_theta", 5e3)]
   error = _error(capsys, *_flags(tmp_path / "third", start, shape=shape))
   assert "rope_theta is 10000.0 there, 5000.0 here" in error
+
+
+_RECIPES = pathlib.Path(__file__).parents[2] / "gin" / "recipes"
+
+
+def _own_run(recipe, run, *bindings):
+  return [
+    f"--gin_file={recipe}",
+    f"--gin.MODEL_DIR='{run}'",
+    *(f"--gin.TransformerConfig.{name}={value}" for name, value in _TINY_SHAPE),
+    "--gin.TRAIN_STEPS=2",
+    "--gin.EVAL_PERIOD=1",
+    "--gin.BATCH_SIZE=2",
+    "--gin.WarmupCosine.warmup_steps=1",
+    *(f"--gin.{binding}" for binding in bindings),
+  ]
+
+
+def test_a_generator_on_its_own_is_chosen_by_its_greedy_answers(tmp_path):
+  flags = _own_run(
+    _RECIPES / "arith_generator.gin",
+    tmp_path,
+    "INITIAL_CHECKPOINT_PATH=None",
+    "ArithmeticProblems.num_problems=3",
+    "SamplingConfig.max_tokens=4",
+  )
+  assert train.main(flags) == 0
+  best = samples.read_json(tmp_path / "best.json")
+  assert best.keys() == {"step", checkpoint.BEST}
+  assert best[checkpoint.BEST] in (0.0, 1 / 3, 2 / 3, 1.0)
+
+
+@pytest.mark.parametrize(
+  ("loss", "task"), [("xent", "evaluate_xent"), ("margin", "evaluate_pairs")]
+)
+def test_an_evaluator_on_its_own_is_chosen_by_the_answers_it_picks(
+  loss, task, finished_run, tmp_path
+):
+  text = (_RECIPES / "arith_evaluator.gin").read_text(encoding="utf-8")
+  recipe = tmp_path / "evaluator.gin"
+  recipe.write_text(
+    text.replace("evaluator_xent.gin", f"evaluator_{loss}.gin"),
+    encoding="utf-8",
+  )
+  flags = _own_run(
+    recipe,
+    tmp_path / "run",
+    f"MIXTURE_OR_TASK_NAME='arith_{task}'",
+    f"EVALUATOR_DATA='{finished_run}/data/evaluator'",
+    f"INITIAL_CHECKPOINT_PATH='{finished_run}/generator_both'",
+    f"VALIDATION_CANDIDATES='{finished_run}/generator_both_validation'",
+  )
+  assert train.main(flags) == 0
+  best = samples.read_json(tmp_path / "run" / "best.json")
+  assert {"best_of_n", "weighted_vote", checkpoint.BEST} < best.keys()
 
 
 @pytest.mark.parametrize(

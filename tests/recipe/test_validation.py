@@ -84,8 +84,9 @@ def test_reranking_accuracy_is_the_mean_of_three_strategies():
   assert found["best_of_top_clusters"] == pytest.approx(1 / 3)
   assert found["weighted_vote"] == pytest.approx(2 / 3)
   assert found[checkpoint.BEST] == pytest.approx(4 / 9)
-  # a: both correct ones below the wrong; b: above one and below one.
-  assert found["auc_within_problems"] == pytest.approx((0 + 0.5) / 2)
+  # a: both correct ones below the wrong; b: above the wrong one that has an
+  # answer, the other does not count.
+  assert found["auc_within_problems"] == pytest.approx((0 + 1) / 2)
 
 
 @pytest.fixture(scope="module")
