@@ -47,11 +47,11 @@ $(VENV)/created:
 	touch $@
 
 $(VENV)/installed: $(VENV)/created setup.py
-	@echo "Installing into $(VENV): some minutes, about 3 GB."
+	@echo "Installing into $(VENV): some minutes, about 3.5 GB."
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/installed-%: $(VENV)/created setup.py
-	@echo "Installing into $(VENV): some minutes, about 3 GB."
+	@echo "Installing into $(VENV): some minutes, about 3.5 GB."
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
