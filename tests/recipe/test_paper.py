@@ -293,3 +293,5 @@ def test_the_smoke_run_on_real_rows_ends_with_a_report(shared_dir, tmp_path):
   (table,) = (t for t in report["tables"] if t["key"] == "table_2")
   labels = [row["Fine-tuned on"] for row in table["rows"]]
   assert labels[1:] == ["MATH", "PRM800K", "MATH + PRM800K"]
+  for source in ("math", "prm800k"):
+    assert (run / "data" / source / "left_out.jsonl").is_file()
