@@ -130,6 +130,9 @@ def make_dataset(config: StreamConfig) -> tf.data.Dataset:
   )
   options = tf.data.Options()
   options.deterministic = True
+  # tf.data's tuner may hold up the end of a stream for as long as it ran: it
+  # sleeps for ever longer between two looks, and is not woken to stop.
+  options.autotune.enabled = False
   # Most of the machine is the model's.
   options.threading.max_intra_op_parallelism = 1
   return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

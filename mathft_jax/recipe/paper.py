@@ -57,6 +57,13 @@ class EvaluatorRun:
   task: str
   training: finetune.TrainingConfig
 
+  def __post_init__(self):
+    if not isinstance(self.objective, evaluator.Objective):
+      raise ValueError(
+        f"an evaluator's objective is {self.objective!r}, neither"
+        " @evaluator.XentObjective() nor @evaluator.MarginObjective()"
+      )
+
   @property
   def loss(self) -> str:
     return self.objective.name
