@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from mathft_jax.grading import (
+  conventions,
   normalize,
   numeric,
   parse,
@@ -15,35 +16,63 @@ from mathft_jax.grading import (
 from mathft_jax.records import Grade
 
 # Written into grades files; raised whenever a verdict may change.
-GRADER = "mathft-1"
+GRADER = "mathft-2"
+
+# Conventions are for answers of ordinary length.
+_LONG = 500
 
 # Decides a pair of normalized answers, or leaves it to the next stage.
 Stage = Callable[[str, str], bool | None]
 
 
 def is_equivalent(reference: str, candidate: str) -> bool:
-  """Whether two answers are the same; symmetric, and safe on any text."""
+  """Whether a candidate's answer is right; safe on any text."""
   return grade(reference, candidate).is_correct
+
+
+def is_same(first: str, second: str) -> bool:
+  """Whether two answers are the same, none of them a reference; symmetric."""
+  return _same(first, second).is_correct
 
 
 def grade(reference: str, answer: str | None) -> Grade:
   """Returns the verdict and the name of the stage that reached it.
 
-  The name is "no_answer" where there is no answer and "undecided" where every
-  stage passed or a bound on time, memory or size was hit. Whatever the texts
-  are, this ends within about `workers.TIME_LIMIT_S`.
+  The name is "no_answer" where there is no answer, "convention" where the
+  answer is right for a reference though not equal to it (`conventions`), and
+  "undecided" where every stage passed or a bound on time, memory or size was
+  hit. Whatever the texts are, this ends within about `workers.TIME_LIMIT_S`.
   """
-  if answer == reference:
-    return Grade(True, "exact")
-  if answer is None or not answer.strip():
+  if answer is None or not (answer.strip() or answer == reference):
     return Grade(False, "no_answer")
-  first, second = normalize.normalize(reference), normalize.normalize(answer)
+  found = _same(reference, answer)
+  if found.is_correct or max(len(reference), len(answer)) > _LONG:
+    return found
+  for one, other in conventions.readings(reference, answer):
+    if _same(one, other).is_correct:
+      return Grade(True, "convention")
+  if _is_rounded(normalize.normalize(reference), normalize.normalize(answer)):
+    return Grade(True, "convention")
+  return found
+
+
+def _same(first: str, second: str) -> Grade:
+  if first == second:
+    return Grade(True, "exact")
+  first, second = normalize.normalize(first), normalize.normalize(second)
   if first == second:
     return Grade(True, "exact")
   if len(first) > normalize.MAX_LENGTH or len(second) > normalize.MAX_LENGTH:
     return Grade(False, "undecided")
   # One order for both makes the verdict symmetric, and the cache smaller.
   return _decided(*sorted((first, second)))
+
+
+def _is_rounded(reference: str, answer: str) -> bool:
+  try:
+    return conventions.is_rounded(parse.parse(reference), parse.parse(answer))
+  except trees.BoundExceeded:
+    return False
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -6,6 +6,7 @@ the mathematics (fractions, units, order) is left to the parser.
 
 import functools
 import re
+import unicodedata
 
 # No answer of MATH has more than 300 characters. Longer texts are compared as
 # they stand and never parsed.
@@ -14,7 +15,7 @@ MAX_LENGTH = 2000
 _DROPPED = (
   "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr"
   " middle displaystyle textstyle scriptstyle limits nolimits mathbf"
-  " boldsymbol mathit mathcal mathsf bf rm it bm boxed fbox ensuremath ! $"
+  " boldsymbol mathit mathcal mathsf bf rm it bm boxed fbox ensuremath !"
 ).split()
 _BLANKS = ", ; : > quad qquad enspace thinspace ( ) [ ]".split() + [" ", "\n"]
 _RENAMED = {
@@ -40,6 +41,19 @@ _RENAMED = {
   "%": "%",
   "#": "#",
   "_": "_",
+  "$": "＄",  # A dollar sign: the plain one is TeX's mark, and is dropped.
+  "cents": "¢",
+  "euro": "€",
+  "pounds": "£",
+  "lor": "\\text{or}",
+  "vee": "\\text{or}",
+  "land": "\\text{and}",
+  "wedge": "\\text{and}",
+  "iff": "=",
+  "backslash": "\\setminus ",
+  "smallsetminus": "\\setminus ",
+  "arctg": "\\arctan",
+  "tg": "\\tan",
   "degree": "°",
   "lbrace": "\\{",
   "rbrace": "\\}",
@@ -86,11 +100,22 @@ _UNICODE = str.maketrans(
     "ℝ": "\\mathbb{R}",
     "º": "°",
     "˚": "°",
-    "½": "\\frac{1}{2}",
-    "¼": "\\frac{1}{4}",
-    "¾": "\\frac{3}{4}",
-    "⅓": "\\frac{1}{3}",
-    "⅔": "\\frac{2}{3}",
+    "≦": "\\leq ",
+    "≧": "\\geq ",
+    "⩽": "\\leq ",
+    "⩾": "\\geq ",
+    "∶": ":",
+    "…": "\\ldots ",
+    "⋯": "\\ldots ",
+    "∖": "\\setminus ",
+    "∩": "\\cap ",
+    "ρ": "\\rho ",
+    "φ": "\\phi ",
+    "λ": "\\lambda ",
+    "γ": "\\gamma ",
+    "δ": "\\delta ",
+    "σ": "\\sigma ",
+    "ω": "\\omega ",
     "\u00a0": " ",
     "\u2009": " ",
     "\u202f": " ",
@@ -99,8 +124,6 @@ _UNICODE = str.maketrans(
     "′": "'",
     "“": '"',
     "”": '"',
-    "£": "",
-    "€": "",
   }
 )
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ"
@@ -110,11 +133,20 @@ _FROM_LOWERED = str.maketrans(_LOWERED, "0123456789")
 
 _RAISED_RUN = re.compile(f"[{_RAISED}]+")
 _LOWERED_RUN = re.compile(f"[{_LOWERED}]+")
-_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|)")
+_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|)")
+_DEGREES = {"√": "", "∛": "[3]", "∜": "[4]"}
+_VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
 _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z])|\{?°\}?)")
 _DIGIT_GAP = re.compile(r"(?<=\d)(?:, ?\\! ?|\{,\}|\\[,!;: ]|~)(?=\d{3}(?!\d))")
 _PHANTOM = re.compile(r"\\[hv]?phantom\s?(?:\{[^{}]*\}|[^\\])")
 _EMPTY_DELIMITER = re.compile(r"\\(?:left|right)\s?\.")
+_UPRIGHT_CONSTANT = re.compile(r"\\(?:mathrm|rm)\s?\{\s?([ei])\s?\}")
+_LOST_BACKSLASH = re.compile(r"(?<![A-Za-z\\])(?=[dt]?frac\{|sqrt\{)")
+_DOUBLED_BACKSLASH = re.compile(
+  r"(?<!\\)\\\\(?=(?:[dt]?frac|sqrt|pi|text|left|boxed)(?![A-Za-z]))"
+)
+_MAX_UNCLOSED = 4
+_SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _BRACKET_OR_THOUSANDS = re.compile(
   r"\\[{}]|[()\[\]]|(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])"
@@ -150,8 +182,10 @@ def _normalize_short(answer: str) -> str:
 
 
 def _clean(text: str) -> str:
+  text = text.replace(" !=", "\\neq ")  # "5!=120" is a factorial.
   if not text.isascii():
     text = _without_unicode(text)
+  text = _with_lost_marks(text.replace("...", "\\ldots "))
   text = _DIGIT_GAP.sub("", text)
   text = _DEGREE.sub("°", text)
   text = _PHANTOM.sub("", text)
@@ -160,7 +194,11 @@ def _clean(text: str) -> str:
   text = text.replace("$", "").replace("~", " ")
   text = _without_thousands(text)
   text = _BLANK_RUN.sub(" ", text)
-  text = text.lstrip(" *`,;:").rstrip(" *`.,;:")
+  text = text.lstrip(' *`,;:"').rstrip(' *`.,;:"')
+  if len(text) > 2 and text[0] == text[-1] == "'":
+    text = text[1:-1]
+  if _SPACED_THOUSANDS.fullmatch(text):
+    text = text.replace(" ", "")
   text = _PLAIN_POWER.sub("^", text).replace("**", "")
   text = _IDLE_BLANK.sub("", text)
   text = _BLANK_AFTER_COMMAND.sub(r"\1", text)
@@ -176,10 +214,45 @@ def _without_unicode(text: str) -> str:
   text = _LOWERED_RUN.sub(
     lambda run: "_{" + run.group().translate(_FROM_LOWERED) + "}", text
   )
-  text = _ROOT.sub(
-    lambda root: f"\\sqrt{{{root[1]}}}" if root[1] else "\\sqrt ", text
-  )
+  text = _ROOT.sub(_root, text)
+  text = _VULGAR_FRACTION.sub(_fraction, text)
   return text.translate(_UNICODE)
+
+
+def _root(sign: re.Match[str]) -> str:
+  radicand = f"{{{sign[2]}}}" if sign[2] else " "
+  return f"\\sqrt{_DEGREES[sign[1]]}{radicand}"
+
+
+def _fraction(sign: re.Match[str]) -> str:
+  top, _, bottom = unicodedata.normalize("NFKC", sign[0]).partition("⁄")
+  return f"\\frac{{{top}}}{{{bottom}}}"
+
+
+def _with_lost_marks(text: str) -> str:
+  """Puts back what careless writing and escaping lose or double."""
+  text = _UPRIGHT_CONSTANT.sub(r"\1", text)
+  text = _DOUBLED_BACKSLASH.sub(r"\\", text)
+  text = _LOST_BACKSLASH.sub(r"\\", text)
+  if text.startswith("\\{") and "\\}" not in text and ("\\begin" not in text):
+    text += "\\}"
+  if text.endswith("\\") and not text.endswith("\\\\"):
+    text = text[:-1]
+  return _balanced(text)
+
+
+def _balanced(text: str) -> str:
+  """Closes braces that are open at the end, drops one that closes nothing."""
+  depth = 0
+  for brace in _BRACE.finditer(text):
+    if brace.group() == "{":
+      depth += 1
+    elif brace.group() == "}":
+      depth -= 1
+      if depth < 0:
+        # A stray one at the very end; others are no slip of the pen.
+        return text[:-1] if brace.end() == len(text) else text
+  return text + "}" * depth if 0 < depth <= _MAX_UNCLOSED else text
 
 
 def _rewrite(command: re.Match[str]) -> str:

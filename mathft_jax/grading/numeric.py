@@ -20,8 +20,22 @@ _MAX_MAGNITUDE = 20_000
 _MAX_FACTORIAL = 3_000
 _MAX_BINOMIAL = 100_000
 
-_NUM_POSITIVE = 3
-_NUM_NEGATIVE = 2
+# Where the variables are looked at: (from, to) of each point's range. Near 1
+# most functions have moderate values; the others are for what differs far off,
+# and for roots and logarithms that are real there only.
+_RANGES = (
+  (0.5, 1.5),
+  (0.5, 1.5),
+  (0.5, 1.5),
+  (-1.5, -0.5),
+  (-1.5, -0.5),
+  (3.0, 9.0),
+  (3.0, 9.0),
+  (2_000.0, 9_000.0),
+  (-9_000.0, -2_000.0),
+)
+# Beyond this point a function that grows too much is undefined, no more.
+_FIRST_FAR_POINT = 7
 
 # One value for each point, None where the expression has none; a constant
 # has one value only.
@@ -51,7 +65,7 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
       return False
     if difference > _AGREE:
       return None
-  enough = 1 if _is_constant(first) and _is_constant(second) else 2
+  enough = 1 if trees.is_constant(first) and trees.is_constant(second) else 2
   return True if len(pairs) >= enough else None
 
 
@@ -106,10 +120,6 @@ def _is_real(value: Any) -> bool:
   return abs(value.imag) <= _AGREE * abs(value.real)
 
 
-def _is_constant(tree: trees.Tree) -> bool:
-  return not any(isinstance(leaf, trees.Symbol) for leaf in trees.leaves(tree))
-
-
 def _has_imaginary(tree: trees.Tree) -> bool:
   return any(leaf == trees.Constant("i") for leaf in trees.leaves(tree))
 
@@ -117,17 +127,58 @@ def _has_imaginary(tree: trees.Tree) -> bool:
 @functools.lru_cache(maxsize=1 << 12)
 def fingerprint(tree: trees.Tree) -> Fingerprint:
   """Returns the values at the points; raises BoundExceeded."""
-  num_points = 1 if _is_constant(tree) else _NUM_POSITIVE + _NUM_NEGATIVE
+  num_points = 1 if trees.is_constant(tree) else len(_RANGES)
   return tuple(_value_at(tree, point) for point in range(num_points))
 
 
 def _value_at(tree: trees.Tree, point: int) -> Any:
   try:
-    return _evaluate(tree, point)
+    return value_with(tree, functools.partial(_symbol_value, point=point))
+  except trees.BoundExceeded:
+    if point < _FIRST_FAR_POINT:
+      raise
+    return None
+
+
+def value_with(tree: trees.Tree, lookup: Callable[[str], Any]) -> Any:
+  """The value where `lookup` gives the variables'; None where it has none.
+
+  Raises BoundExceeded where a number gets too large.
+  """
+  try:
+    return _evaluate(tree, lookup)
   except trees.BoundExceeded:
     raise
   except (ValueError, ArithmeticError, TypeError, NotImplementedError):
     return None
+
+
+def real_value(tree: trees.Tree) -> Any:
+  """The value of a constant, +-infinity included; None if it is not real."""
+  exact = values.value_of(tree)
+  if exact is not None:
+    if isinstance(exact, float):
+      return _context().mpf(exact)
+    return _context().mpf(exact.numerator) / exact.denominator
+  if not trees.is_constant(tree):
+    return None
+  value = fingerprint(tree)[0]
+  return value.real if value is not None and _is_real(value) else None
+
+
+def number(value: int | Fraction) -> Any:
+  """A rational number in this module's arithmetic."""
+  return _context().mpf(Fraction(value).numerator) / Fraction(value).denominator
+
+
+def agree(first: Any, second: Any) -> bool:
+  """Whether two values, None for undefined, are the same up to rounding."""
+  if first is None or second is None:
+    return first is second
+  if first == second:
+    return True
+  scale = max(abs(first), abs(second), 1)
+  return abs(first - second) / scale < _DIFFER
 
 
 @functools.cache
@@ -145,17 +196,17 @@ def _symbol_value(name: str, point: int) -> Any:
   context = _context()
   # Seeding with a string gives the same bits on every machine.
   source = random.Random(f"{name} at {point}")
-  value = context.mpf(source.getrandbits(200)) / (1 << 200) + 0.5
-  return value if point < _NUM_POSITIVE else -value
+  low, high = _RANGES[point]
+  return low + (high - low) * context.mpf(source.getrandbits(200)) / (1 << 200)
 
 
-def _evaluate(tree: trees.Tree, point: int) -> Any:
+def _evaluate(tree: trees.Tree, lookup: Callable[[str], Any]) -> Any:
   context = _context()
   if isinstance(tree, trees.Number):
     number = tree.value
     value = context.mpf(number.numerator) / number.denominator
   elif isinstance(tree, trees.Symbol):
-    value = _symbol_value(tree.name, point)
+    value = lookup(tree.name)
   elif isinstance(tree, trees.Constant):
     value = _constant(context, tree.name)
   elif isinstance(tree, trees.Call):
@@ -166,7 +217,7 @@ def _evaluate(tree: trees.Tree, point: int) -> Any:
       compute = _OPERATIONS.get(tree.name)
       if compute is None:
         raise _Undefined(tree.name)
-      value = compute(context, *(_evaluate(arg, point) for arg in tree.args))
+      value = compute(context, *(_evaluate(arg, lookup) for arg in tree.args))
   else:
     exact = values.value_of(tree)
     if not isinstance(exact, Fraction):
@@ -255,6 +306,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
   "abs": lambda context, x: abs(x),
   "floor": _floor,
   "ceiling": lambda context, x: -_floor(context, -x),
+  "conjugate": lambda context, x: context.conj(x),
+  "sgn": lambda context, x: context.sign(x),
   "percent": lambda context, x: x / 100,
   "min": lambda context, *args: min(args),
   "max": lambda context, *args: max(args),

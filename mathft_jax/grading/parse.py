@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from mathft_jax.grading import normalize, tokens, trees
+from mathft_jax.grading import normalize, phrases, tokens, trees, units
 
 # The deepest answer of MATH nests five deep. Each level costs about ten
 # Python frames, so this stays far below the interpreter's limit.
@@ -32,11 +33,24 @@ _SPECIAL = {"emptyset": trees.NOTHING}
 _PHRASES: dict[str, trees.Tree] = {
   **{
     phrase: trees.NOTHING
-    for phrase in ("nosolution", "nosolutions", "emptyset", "norealsolutions")
+    for phrase in (
+      "nosolution nosolutions emptyset norealsolution norealsolutions"
+      " nosuchnumber theemptyset"
+    ).split()
   },
   **{
     phrase: trees.REALS
-    for phrase in ("allreals", "allrealnumbers", "realnumbers")
+    for phrase in (
+      "allreals allrealnumbers realnumbers anyrealnumber allrealx"
+    ).split()
+  },
+  **{
+    phrase: trees.Words("doesnotexist")
+    for phrase in ("dne", "doesntexist", "undefined", "notdefined")
+  },
+  **{
+    phrase: trees.Words("infinitelymany")
+    for phrase in ("infinitelymanysolutions", "infinitenumberofsolutions")
   },
   **{
     word: trees.number(value)
@@ -51,10 +65,14 @@ _INVERSES = {
   "cos": "arccos",
   "tan": "arctan",
 }
-_ANGLE_FUNCTIONS = frozenset("sin cos tan cot sec csc".split())
+_ANGLE_FUNCTIONS = frozenset("sin cos tan cot sec csc cis".split())
+_MAX_DETERMINANT = 4
 _MATRICES = frozenset(
   "matrix pmatrix bmatrix Bmatrix smallmatrix array".split()
 )
+_CASES = frozenset("cases dcases rcases".split())
+_OTHERWISE = frozenset("otherwise else elsewhere".split())
+_CONDITION_WORDS = _OTHERWISE | frozenset("if for when where".split())
 _DECORATIONS = frozenset(
   "overline vec hat bar overrightarrow widehat tilde".split()
 )
@@ -68,13 +86,14 @@ _NAMES = tokens.GREEK | frozenset(
 class Answer:
   """What an answer was understood as.
 
-  `units` are the canonical names of the units in it, where known; `letters`
-  its letters in lower case, "" if it holds digits or commands.
+  `units` is what is known of its unit; `letters` are its letters in lower
+  case, "" if it holds digits or commands; `text` is the text that was read.
   """
 
   tree: trees.Tree
-  units: frozenset[str]
+  units: units.Measure
   letters: str
+  text: str
 
 
 class _NotUnderstood(ValueError):
@@ -87,25 +106,26 @@ def parse(text: str) -> Answer:
 
   What cannot be read becomes `trees.Unread`.
   """
+  if len(text) > normalize.MAX_LENGTH:
+    return Answer(trees.Unread(text, True), frozenset(), "", text)
+  text = phrases.core(text)
   letters = "" if any(c.isdigit() or c == "\\" for c in text) else text
   letters = tokens.fold(letters)
-  if len(text) > normalize.MAX_LENGTH:
-    return Answer(trees.Unread(text, True), frozenset(), "")
   try:
     parser = _Parser(tokens.tokenize(text))
     tree = _expanded(parser.whole())
-    return Answer(tree, frozenset(parser.units), letters)
+    return Answer(tree, frozenset(parser.units), letters, text)
   except _NotUnderstood:
-    return Answer(trees.Unread(text, False), frozenset(), letters)
+    return Answer(trees.Unread(text, False), frozenset(), letters, text)
   except (trees.BoundExceeded, RecursionError):
-    return Answer(trees.Unread(text, True), frozenset(), letters)
+    return Answer(trees.Unread(text, True), frozenset(), letters, text)
 
 
 class _Parser:
   """One method a precedence, from the loosest to the tightest."""
 
   def __init__(self, token_list: list[tokens.Token]):
-    self.units: set[str] = set()
+    self.units: set[tuple[str, int]] = set()
     self._tokens = token_list
     self._at = 0
     self._depth = 0
@@ -113,14 +133,26 @@ class _Parser:
     self._angles = 0  # how many trigonometric arguments are open
 
   def whole(self) -> trees.Tree:
-    items = [self._item()]
-    while self._take_separators():
+    groups = [[self._item()]]
+    if self._at_condition():
+      return self._inline_cases(groups[0][0])
+    joined_by = ","
+    while separator := self._take_separators():
       if self._next.kind == "end":
         break
-      items.append(self._item())
+      joined_by = separator
+      if separator == ";":
+        groups.append([])
+      groups[-1].append(self._item())
     if self._next.kind != "end":
       raise _NotUnderstood(f"{self._next.text!r} is left over")
-    return items[0] if len(items) == 1 else trees.Collection(tuple(items))
+    # "p = 5, q = 2; p = 7, q = 2" are two answers of two parts each.
+    if len(groups) == 1 or all(len(group) == 1 for group in groups):
+      groups = [[item] for group in groups for item in group]
+    items = tuple(_listed(tuple(group)) for group in groups)
+    if len(items) == 1:
+      return items[0]
+    return trees.Collection(items, joined_by=joined_by)
 
   # Reading tokens.
 
@@ -144,16 +176,23 @@ class _Parser:
       return True
     return False
 
+  def _take_word(self, word: str) -> bool:
+    if self._next.kind == "word" and tokens.fold(self._next.text) == word:
+      self._at += 1
+      return True
+    return False
+
   def _expect(self, *texts: str) -> str:
     if not self._is(*texts):
       raise _NotUnderstood(f"{self._next.text!r} instead of {texts}")
     return self._take().text
 
-  def _take_separators(self) -> bool:
-    found = False
+  def _take_separators(self) -> str:
+    """Returns the first separator of a run such as ", and", or ""."""
+    found = ""
     while self._is(",", ";") or self._next.kind == "separator":
+      found = found or self._next.text
       self._at += 1
-      found = True
     return found
 
   # Answers: relations, unions, ratios.
@@ -173,17 +212,111 @@ class _Parser:
       sides.append(self._union())
     if not signs:
       return sides[0]
-    return trees.Relation(tuple(sides), tuple(signs))
+    relation = trees.Relation(tuple(sides), tuple(signs))
+    if self._take_if("cup"):  # x < 1 \\cup x > 3
+      return trees.Union((relation, self._item()))
+    return relation
 
   def _union(self) -> trees.Tree:
-    parts = [self._ratio()]
-    while self._take_if("cup"):
-      parts.append(self._ratio())
+    parts = [self._difference()]
+    while self._is("cup") and not self._is_relation_after_cup():
+      self._take()
+      parts.append(self._difference())
     return parts[0] if len(parts) == 1 else trees.Union(tuple(parts))
+
+  def _is_relation_after_cup(self) -> bool:
+    """Whether an inequality, and no set, follows the sign of a union."""
+    after = self._tokens[self._at + 1]
+    return after.kind in ("letter", "number")
+
+  def _difference(self) -> trees.Tree:
+    tree = self._ratio()
+    while self._is("setminus", "cap"):
+      if self._take().text == "cap":
+        tree = trees.Intersection((tree, self._ratio()))
+      else:
+        tree = trees.Difference(tree, self._ratio())
+    return tree
+
+  # Functions by cases.
+
+  def _at_condition(self) -> bool:
+    return (
+      self._next.kind == "word"
+      and tokens.fold(self._next.text) in _CONDITION_WORDS
+    )
+
+  def _inline_cases(self, value: trees.Tree) -> trees.Tree:
+    """x if x > 0, -x if x < 0."""
+    rows = [(value, self._condition())]
+    while self._take_separators():
+      if self._next.kind == "end":
+        break
+      value = self._item()
+      if not self._at_condition():
+        raise _NotUnderstood("a case without a condition")
+      rows.append((value, self._condition()))
+    if self._next.kind != "end":
+      raise _NotUnderstood(f"{self._next.text!r} is left over")
+    return trees.Cases(tuple(rows))
+
+  def _condition(self) -> trees.Tree | None:
+    """What follows "if": relations, or words such as "n is even"."""
+    while self._at_condition():
+      if tokens.fold(self._take().text) in _OTHERWISE:
+        return None
+    start = self._at
+    try:
+      items = [self._item()]
+      joined_by = "and"
+      while self._next.kind == "separator":
+        joined_by = self._take_separators()
+        items.append(self._item())
+      condition: trees.Tree = trees.Collection(
+        tuple(items), joined_by=joined_by
+      )
+      if len(items) == 1:
+        condition = items[0]
+      if all(isinstance(item, trees.Relation) for item in items):
+        return condition
+    except _NotUnderstood:
+      pass
+    self._at = start
+    words = ""
+    while self._next.kind in ("word", "letter", "number"):
+      word = tokens.fold(self._take().text)
+      words += "" if word == "is" else word
+    if not words:
+      raise _NotUnderstood("a condition that is none")
+    return trees.Words(words)
+
+  def _case_rows(self) -> trees.Tree:
+    """The rows of an environment, up to its end."""
+    rows = []
+    while self._next.kind != "environment":
+      value = self._item()
+      self._take_row_marks()
+      if not self._take_if("&") and not self._at_condition():
+        raise _NotUnderstood("a case without a condition")
+      condition = self._condition()
+      self._take_row_marks()
+      rows.append((value, condition))
+      if not self._take_if("\\"):
+        break
+    if not self._take().text.startswith("\\end"):
+      raise _NotUnderstood("open cases")
+    return trees.Cases(tuple(rows))
+
+  def _take_row_marks(self) -> None:
+    while self._is(",", ";", "."):
+      self._take()
 
   def _ratio(self) -> trees.Tree:
     terms = [self._sum()]
-    while self._take_if(":"):
+    if self._take_if("choose"):
+      bottom = _expression(self._sum())
+      return trees.Call("binomial", (_expression(terms[0]), bottom))
+    while self._take_if(":") or self._take_word("to"):
       terms.append(self._sum())
     if len(terms) == 1:
       return terms[0]
@@ -204,7 +337,7 @@ class _Parser:
       if self._take_if("+"):
         total.append(self._product())
       elif self._take_if("-"):
-        total.append(trees.negate(self._product()))
+        total.append(_negated(self._product()))
       elif self._is("pm", "mp"):
         name = self._take().text
         total.append(trees.Call(name, (_expression(self._product()),)))
@@ -213,14 +346,16 @@ class _Parser:
     if len(total) == 1:
       return total[0]
     if all(isinstance(term, trees.Matrix) for term in total):
-      raise _NotUnderstood("a sum of matrices")
+      return _sum_of_matrices(total)
     return trees.add(*map(_expression, total))
 
   def _product(self) -> trees.Tree:
+    self._take_currency()
     is_negative = False
     while self._is("-", "+"):
       is_negative ^= self._take().text == "-"
-    factors = [self._mixed_number() or self._power()]
+    self._take_currency()
+    factors = [self._power()]
     while True:
       if self._take_if("*"):
         factors.append(self._signed_power())
@@ -237,6 +372,10 @@ class _Parser:
         break
     product = _product_of(factors)
     return _negated(product) if is_negative else product
+
+  def _take_currency(self) -> None:
+    if self._next.kind == "currency":
+      self.units |= units.BY_WORD[self._take().text]
 
   def _mixed_number(self) -> trees.Tree | None:
     """2\\frac{1}{2}, 8\\frac47, 2 1/2: sums, not products."""
@@ -283,7 +422,8 @@ class _Parser:
       return True
     if token.kind == "number":
       before = self._tokens[self._at - 1]
-      if before.kind in ("number", "repeating"):
+      is_exponent = self._tokens[self._at - 2].text == "^"
+      if before.kind in ("number", "repeating") and not is_exponent:
         raise _NotUnderstood("two numbers in a row")
       return True
     if token.kind == "environment":
@@ -307,7 +447,7 @@ class _Parser:
     return _negated(power) if is_negative else power
 
   def _power(self) -> trees.Tree:
-    base = self._atom()
+    base = self._mixed_number() or self._atom()
     is_factorial = False
     while True:
       if self._take_if("^"):
@@ -325,7 +465,7 @@ class _Parser:
             _expression(base), trees.number(Fraction(1, 180)), _CONSTANTS["pi"]
           )
         else:
-          self.units.add("degree")
+          self.units.add(("degree", 1))
       elif self._take_if("%"):
         if not isinstance(base, trees.Call) or base.name != "percent":
           base = trees.Call("percent", (_expression(base),))
@@ -368,7 +508,11 @@ class _Parser:
     return trees.number(Fraction(token.text.rstrip(".")))
 
   def _repeating(self, token: tokens.Token) -> trees.Tree:
-    head, _, block = token.text[:-1].partition("\\overline{")
+    if token.text.endswith("\\ldots"):
+      head, block = _period(token.text.removesuffix("\\ldots"))
+    else:
+      head, block = re.split(r"\\[a-z]+|\(", token.text, maxsplit=1)
+      block = block.strip("{})")
     whole, _, fixed = head.partition(".")
     shift = 10 ** len(fixed)
     value = Fraction(int((whole + fixed) or "0"), shift)
@@ -468,8 +612,14 @@ class _Parser:
       return self._symbol(name)
     if name in _DECORATIONS:
       start = self._at
-      self._argument()
+      argument = self._argument()
       inner = self._tokens[start : self._at]
+      if name == "overline" and not all(
+        token.kind in ("letter", "mark") for token in inner
+      ):
+        return trees.Call("conjugate", (argument,))
+      if name == "overline" and len(inner) == 4:  # a segment AB
+        return argument
       return trees.Symbol(f"{name}({''.join(t.text for t in inner)})")
     reader = self._COMMAND_READERS.get(name)
     if reader is None:
@@ -489,10 +639,37 @@ class _Parser:
     return trees.Call("binomial", (top, self._argument()))
 
   def _set(self) -> trees.Tree:
+    if self._next.text == "\\begin{array}":
+      self._take()
+      self._skip_columns()
+      tree = self._case_rows()
+      self._take_if("}")
+      return tree
     bars, self._bars = self._bars, 0
-    items = self._items_until("}")
+    start = self._at
+    try:
+      tree = self._such()
+    except _NotUnderstood:
+      self._at = start
+      tree = trees.Collection(self._items_until("}"), is_set=True)
     self._bars = bars
-    return trees.Collection(items)
+    return tree
+
+  def _such(self) -> trees.Tree:
+    """{x | x > 3}, {x in R : x > 3}; the opening brace is behind us."""
+    variable = _expression(self._power())
+    conditions = []
+    if self._take_if("in"):
+      conditions.append(trees.Relation((variable, self._difference()), ("in",)))
+    if not self._take_if("|", ":"):
+      raise _NotUnderstood("a set without a bar")
+    conditions.append(self._item())
+    while self._take_separators():
+      conditions.append(self._item())
+    self._expect("}")
+    return trees.Such(
+      variable, trees.Collection(tuple(conditions), joined_by="and")
+    )
 
   def _vector(self) -> trees.Tree:
     return trees.Group("(", ")", self._items_until("rangle"))
@@ -527,12 +704,17 @@ class _Parser:
 
   def _environment(self, token: tokens.Token) -> trees.Tree:
     name = token.text.removeprefix("\\begin{").rstrip("}*")
+    if name in _CASES:
+      return self._case_rows()
+    if name == "vmatrix":
+      return _determinant(self._matrix(name))
     if name not in _MATRICES or token.text.startswith("\\end"):
       raise _NotUnderstood(f"the environment {name!r} is not known")
-    if name == "array" and self._take_if("{"):
-      while not self._take_if("}"):
-        if self._take().kind == "end":
-          raise _NotUnderstood("an open column description")
+    return self._matrix(name)
+
+  def _matrix(self, name: str) -> trees.Tree:
+    if name == "array":
+      self._skip_columns()
     rows: list[tuple[trees.Tree, ...]] = []
     row: list[trees.Tree] = []
     while True:
@@ -550,6 +732,13 @@ class _Parser:
       raise _NotUnderstood("rows of different lengths")
     return trees.Matrix(tuple(rows))
 
+  def _skip_columns(self) -> None:
+    """The {cc} of an array."""
+    if self._take_if("{"):
+      while not self._take_if("}"):
+        if self._take().kind == "end":
+          raise _NotUnderstood("an open column description")
+
   def _function(self, token: tokens.Token) -> trees.Tree:
     name = token.text
     if name == "sqrt":
@@ -557,7 +746,7 @@ class _Parser:
     base = None
     power = None
     if name == "log" and self._take_if("_"):
-      base = self._argument()
+      base = self._argument() if token.marked else _expression(self._atom())
     if self._take_if("^"):
       power = self._exponent()
       if power == trees.number(-1) and name in _INVERSES:
@@ -599,23 +788,41 @@ class _Parser:
     return trees.Call("root", (radicand, degree))
 
   def _units_after(self, is_divisor: bool = False) -> bool:
-    """Skips words after a number, such as "square cm^2 per hour"."""
+    """Skips words after a number, such as "square cm^2 per hour".
+
+    What they measure goes to `units`; unknown words are passed over.
+    """
     found = False
-    while self._next.kind == "word" or (found and self._is("/")):
+    exponent = 1
+    while self._next.kind in ("word", "currency") or (found and self._is("/")):
       if self._is("/"):
         if self._tokens[self._at + 1].kind != "word":
           break
         self._take()
         is_divisor = True
         continue
-      word = tokens.fold(self._take().text)
-      is_divisor = is_divisor or word == "per"
-      unit = tokens.UNITS.get(word)
-      if unit and not is_divisor:
-        self.units.add(unit)
+      word = tokens.fold(self._next.text) or self._next.text
+      if word in _CONDITION_WORDS:
+        break
+      if word == "to" and self._tokens[self._at + 1].kind == "number":
+        break  # "5 to 6" is a ratio.
+      self._take()
       found = True
+      if word in units.SQUARED or word in units.CUBED:
+        exponent = 2 if word in units.SQUARED else 3
+        if word.endswith("ed") and len(self.units) == 1:
+          self.units = set(units.power(frozenset(self.units), exponent))
+        continue
+      is_divisor = is_divisor or word == "per"
       if self._take_if("^"):
-        self._exponent()
+        power = self._exponent()
+        if isinstance(power, trees.Number) and power.value.denominator == 1:
+          exponent = int(power.value) if abs(power.value) < 10 else 1
+      measure = units.BY_WORD.get(word)
+      if measure:
+        sign = -1 if is_divisor else 1
+        self.units |= units.power(measure, sign * exponent)
+        exponent = 1
     return found
 
   _READERS: dict[str, Callable[["_Parser", tokens.Token], trees.Tree]] = {
@@ -638,6 +845,23 @@ class _Parser:
     "lceil": _ceiling,
     "mathbb": _blackboard,
   }
+
+
+def _period(decimal: str) -> tuple[str, str]:
+  """Parts "0.1666" into "0.1" and "6": the shortest block that repeats."""
+  whole, _, digits = decimal.partition(".")
+  for length in range(2, len(digits) + 1):
+    for size in range(1, length // 2 + 1):
+      start = length - 2 * size
+      block = digits[start : start + size]
+      rest = digits[start:]
+      if (block * (len(rest) // size + 1)).startswith(rest):
+        return f"{whole}.{digits[:start]}", block
+  raise _NotUnderstood("an ellipsis after digits that do not repeat")
+
+
+def _listed(items: tuple[trees.Tree, ...]) -> trees.Tree:
+  return items[0] if len(items) == 1 else trees.Collection(items)
 
 
 def _require_expression(tree: trees.Tree) -> None:
@@ -669,6 +893,40 @@ def _product_of(factors: list[trees.Tree]) -> trees.Tree:
   )
 
 
+def _sum_of_matrices(matrices: Sequence[trees.Tree]) -> trees.Tree:
+  rows = [
+    matrix.rows for matrix in matrices if isinstance(matrix, trees.Matrix)
+  ]
+  if len({(len(r), len(r[0])) for r in rows}) != 1:
+    raise _NotUnderstood("a sum of matrices of different shapes")
+  return trees.Matrix(
+    tuple(
+      tuple(trees.add(*entries) for entries in zip(*lines, strict=True))
+      for lines in zip(*rows, strict=True)
+    )
+  )
+
+
+def _determinant(tree: trees.Tree) -> trees.Tree:
+  """Expands by the first row; bounded, as it has n! terms."""
+  if not isinstance(tree, trees.Matrix) or len(tree.rows) != len(tree.rows[0]):
+    raise _NotUnderstood("a determinant of what is not square")
+  if len(tree.rows) > _MAX_DETERMINANT:
+    raise trees.BoundExceeded("a large determinant")
+  return _minor(tree.rows)
+
+
+def _minor(rows: Sequence[Sequence[trees.Tree]]) -> trees.Tree:
+  if len(rows) == 1:
+    return rows[0][0]
+  terms = []
+  for column, entry in enumerate(rows[0]):
+    rest = [[*row[:column], *row[column + 1 :]] for row in rows[1:]]
+    term = trees.multiply(entry, _minor(rest))
+    terms.append(trees.negate(term) if column % 2 else term)
+  return trees.add(*terms)
+
+
 def _negated(tree: trees.Tree) -> trees.Tree:
   if isinstance(tree, trees.Matrix):
     return _product_of([trees.number(-1), tree])
@@ -684,6 +942,13 @@ def _call(
     return trees.Call(name, args)
   if len(args) != 1:
     raise _NotUnderstood(f"{name} of {len(args)} arguments")
+  if name == "cis":
+    sine = trees.Call("sin", args)
+    return trees.add(
+      trees.Call("cos", args), trees.multiply(_CONSTANTS["i"], sine)
+    )
+  if name == "cbrt":
+    return trees.Call("root", (args[0], trees.number(3)))
   if name == "exp":
     return trees.Call("power", (_CONSTANTS["e"], args[0]))
   if name == "ln":
@@ -697,7 +962,7 @@ def _expanded(tree: trees.Tree) -> trees.Tree:
   """Writes an answer with plus-minus signs as the list of both answers."""
   if isinstance(tree, trees.Collection):
     items = [both for item in tree.items for both in _both_signs(item)]
-    return trees.Collection(tuple(items))
+    return dataclasses.replace(tree, items=tuple(items))
   if isinstance(tree, trees.Relation):
     sides = (
       _expanded(side) if isinstance(side, trees.Collection) else side

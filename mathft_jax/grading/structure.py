@@ -8,16 +8,23 @@ known).
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from mathft_jax.grading import parse, trees
+from mathft_jax.grading import (
+  parse,
+  piecewise,
+  real_sets,
+  times,
+  trees,
+  units,
+)
 
 # Lists are matched item by item, each with each.
 MAX_ITEMS = 64
 
 _EQUALITIES = frozenset("=~")
 _REVERSED = {">": "<", ">=": "<="}
-_MERIDIEM = frozenset(["am", "pm"])
-# f(2) is read as a product; these letters are names of functions there.
-_FUNCTION_NAMES = frozenset("fghFGHPQT")
+_CHOICES = frozenset("ABCDEFGHIJ")
+# e and i are constants, a lone f may be a function.
+_LOWER_CHOICES = frozenset("abcd")
 
 
 class Leaves(Protocol):
@@ -38,15 +45,59 @@ def compare(
   Units count only where both answers name one and the two differ.
   """
   a, b = first.tree, second.tree
+  if isinstance(a, trees.Based) != isinstance(b, trees.Based):
+    # Who leaves the base out still writes its digits.
+    based, other = (a, second) if isinstance(a, trees.Based) else (b, first)
+    assert isinstance(based, trees.Based)
+    if based.digits.lower() == other.text.lower():
+      return True
+  as_times = times.same(first, second)
+  if as_times is not None:
+    return as_times
   if first.units and second.units and first.units != second.units:
     return False
+  if len({bool(first.units), bool(second.units)}) == 2:
+    a = _without_unit(a, second.units)
+    b = _without_unit(b, first.units)
   kinds = {type(a), type(b)}
   if trees.Words in kinds and len(kinds) == 2 and trees.Relation not in kinds:
     return bool(first.letters) and first.letters == second.letters
-  is_time = not _MERIDIEM.isdisjoint(first.units | second.units)
-  if is_time and isinstance(a, trees.Ratio) and isinstance(b, trees.Ratio):
-    return _same_in_order(a.items, b.items, leaves)
+  if _is_choice(first.text) and _is_choice(second.text):
+    return first.letters == second.letters
   return _same(a, b, leaves)
+
+
+def _is_choice(text: str) -> bool:
+  """Whether an answer is a letter such as "(C)": its case says nothing."""
+  return text.strip("()").upper() in _CHOICES and (
+    text.startswith("(") or text.isupper() or text in _LOWER_CHOICES
+  )
+
+
+def _without_unit(tree: trees.Tree, unit: units.Measure) -> trees.Tree:
+  """12 m^3 without \\text{} is read as a product: its unit as 1."""
+  if not unit or not (isinstance(tree, trees.Call) and tree.name == "multiply"):
+    return tree
+  factors = list(tree.args)
+  for name, exponent in unit:
+    for factor in factors[1:]:
+      base, power = factor, 1
+      if (
+        isinstance(factor, trees.Call)
+        and factor.name == "power"
+        and isinstance(factor.args[1], trees.Number)
+      ):
+        base, power = factor.args[0], factor.args[1].value
+      if (
+        isinstance(base, trees.Symbol)
+        and units.BY_WORD.get(base.name) == frozenset([(name, 1)])
+        and power == exponent
+      ):
+        factors.remove(factor)
+        break
+    else:
+      return tree
+  return trees.multiply(*factors)
 
 
 def _all(verdicts: Iterable[bool | None]) -> bool | None:
@@ -76,6 +127,13 @@ def _same(a: trees.Tree, b: trees.Tree, leaves: Leaves) -> bool | None:
     return True
   if trees.is_expression(a) and trees.is_expression(b):
     return _same_expression(a, b, leaves)
+  if real_sets.is_one(a) or real_sets.is_one(b):
+    verdict = real_sets.same(a, b)
+    if verdict is not None:
+      return verdict
+  if isinstance(a, trees.Cases) or isinstance(b, trees.Cases):
+    if not isinstance(a, trees.Relation) and not isinstance(b, trees.Relation):
+      return piecewise.same(a, b)
   for kind, rule in _RULES:
     for one, other in ((a, b), (b, a)):
       if isinstance(one, kind):
@@ -142,13 +200,23 @@ def _same_relation(
 ) -> bool | None:
   if isinstance(b, trees.Relation):
     return _any(rule(a, b, leaves) for rule in _RELATION_RULES)
-  as_set = _as_set(a)
-  if as_set is not None and isinstance(b, trees.Group | trees.Union):
-    return _same(as_set, b, leaves)
   named = _named_values(a)
   if named is None:
     return False
-  _, parts = named
+  name, parts = named
+  coordinates = _coordinates(b)
+  if isinstance(name, trees.Group) and coordinates is not None:
+    # (x, y) = (1, 4) against x = 1, y = 4
+    order = sorted(range(len(name.items)), key=lambda i: str(name.items[i]))
+    value = parts[-1]
+    if not isinstance(value, trees.Group) or len(value.items) != len(order):
+      return False
+    letters = [trees.Symbol(letter) for letter in coordinates[0]]
+    if [name.items[i] for i in order] != letters:
+      return False
+    return _same_in_order(
+      [value.items[i] for i in order], coordinates[1], leaves
+    )
   combine = _any if "~" in a.signs else _all
   return combine(_same(part, b, leaves) for part in parts)
 
@@ -160,14 +228,8 @@ def _same_named_values(
   if first is None or second is None or a.signs[0] != b.signs[0]:
     return False
   if first[0] is not None and second[0] is not None:
-    # A renamed variable is another one; a name in words says the same.
-    names = (first[0], second[0])
-    if all(isinstance(name, trees.Symbol) for name in names):
-      if names[0] != names[1]:
-        return False
-    elif not any(isinstance(name, trees.Words) for name in names):
-      if _same(*names, leaves) is not True:
-        return False
+    if not _are_same_names(first[0], second[0], leaves):
+      return False
   return _all(_same(x, y, leaves) for x in first[1] for y in second[1])
 
 
@@ -232,92 +294,66 @@ def _named_values(
     return sides[0], sides[1:]
   if _is_name(sides[-1]):
     return sides[-1], sides[:-1]
-  return (None, sides) if all(map(_is_constant, sides)) else None
+  return (None, sides) if all(map(trees.is_constant, sides)) else None
 
 
 def _is_name(tree: trees.Tree) -> bool:
-  """Whether the tree names a thing: x, AB, f(x), "area"."""
+  """Whether the tree names a thing: x, AB, |AB|, AB/CD, f(x), (x, y), a:b."""
   if isinstance(tree, trees.Symbol | trees.Words):
     return True
-  if not (isinstance(tree, trees.Call) and tree.name == "multiply"):
+  if isinstance(tree, trees.Group | trees.Ratio):
+    return all(map(_is_name, tree.items))
+  if not isinstance(tree, trees.Call):
     return False
-  head = tree.args[0]
-  if isinstance(head, trees.Call) and head.name == "power":  # h^{-1}(x)
-    head = head.args[0]
-  if isinstance(head, trees.Symbol) and head.name in _FUNCTION_NAMES:
-    return len(tree.args) == 2
-  return all(isinstance(arg, trees.Symbol) for arg in tree.args)
-
-
-def _is_constant(tree: trees.Tree) -> bool:
-  if not trees.is_expression(tree):
+  if tree.name in ("abs", "conjugate"):
+    return _is_name(tree.args[0])
+  if tree.name != "multiply":
     return False
-  return not any(isinstance(leaf, trees.Symbol) for leaf in trees.leaves(tree))
-
-
-def _as_set(tree: trees.Tree) -> trees.Tree | None:
-  """Returns the numbers that an inequality allows, as intervals, or None."""
-  if isinstance(tree, trees.Group | trees.Union):
-    return tree
-  if isinstance(tree, trees.Collection):
-    parts = [_as_set(item) for item in tree.items]
-    pieces: list[trees.Tree] = []
-    for part in parts:
-      if part is None:
-        return None
-      pieces.extend(part.items if isinstance(part, trees.Union) else [part])
-    return trees.Union(tuple(pieces))
-  if not isinstance(tree, trees.Relation):
-    return None
-  sides, signs = tree.sides, tree.signs
-  if signs == ("in",) and _is_name(sides[0]):
-    return sides[1]
-  if signs == ("!=",) and _is_name(sides[0]) and _is_constant(sides[1]):
-    below = _interval(None, "<", "<", sides[1])
-    return trees.Union((below, _interval(sides[1], "<", "<", None)))
-  rising = _rising(tree)
-  if rising is None:
-    return None
-  return _interval_of(rising.sides, rising.signs)
-
-
-def _interval_of(
-  sides: tuple[trees.Tree, ...], signs: tuple[str, ...]
-) -> trees.Tree | None:
-  names = [index for index, side in enumerate(sides) if _is_name(side)]
-  if len(names) != 1 or not all(
-    _is_constant(side) for index, side in enumerate(sides) if index != names[0]
-  ):
-    return None
-  at = names[0]
-  if at > 1 or len(sides) - at > 2:
-    return None
-  low = sides[0] if at == 1 else None
-  high = sides[-1] if at < len(sides) - 1 else None
-  return _interval(low, signs[0], signs[-1], high)
-
-
-def _interval(
-  low: trees.Tree | None,
-  low_sign: str,
-  high_sign: str,
-  high: trees.Tree | None,
-) -> trees.Group:
-  assert isinstance(trees.REALS, trees.Group)
-  return trees.Group(
-    "[" if low is not None and low_sign == "<=" else "(",
-    "]" if high is not None and high_sign == "<=" else ")",
-    (
-      trees.REALS.items[0] if low is None else low,
-      trees.INFINITY if high is None else high,
-    ),
+  if trees.is_function_value(tree):
+    return True
+  return all(
+    isinstance(arg, trees.Symbol)
+    or (
+      isinstance(arg, trees.Call)
+      and arg.name == "power"
+      and arg.args[1] == trees.number(-1)
+      and _is_name(arg.args[0])
+    )
+    for arg in tree.args
   )
 
 
+def _are_same_names(
+  first: trees.Tree, second: trees.Tree, leaves: Leaves
+) -> bool:
+  """A renamed variable is another one; y is a name for any f(x).
+
+  A name in words says the same as a letter, and an index only tells several
+  values of one variable apart.
+  """
+  names = (first, second)
+  if any(isinstance(name, trees.Words) for name in names):
+    return True
+  if trees.Symbol("y") in names and any(map(trees.is_function_value, names)):
+    return True
+  if all(isinstance(name, trees.Symbol) for name in names):
+    # x_1 is x, but x_1 is not x_2.
+    return first == second or (
+      _without_index(first) == _without_index(second)
+      and _without_index(first) in names
+    )
+  return _same(first, second, leaves) is True
+
+
+def _without_index(name: trees.Tree) -> trees.Tree:
+  assert isinstance(name, trees.Symbol)
+  head, _, index = name.name.partition("_")
+  return trees.Symbol(head) if index.isdigit() else name
+
+
 def _same_union(a: trees.Union, b: trees.Tree, leaves: Leaves) -> bool | None:
-  other = _as_set(b)
-  if isinstance(other, trees.Union):
-    return _same_in_any_order(a.items, other.items, leaves)
+  if isinstance(b, trees.Union):
+    return _same_in_any_order(a.items, b.items, leaves)
   return False
 
 
@@ -325,10 +361,46 @@ def _same_collection(
   a: trees.Collection, b: trees.Tree, leaves: Leaves
 ) -> bool | None:
   if isinstance(b, trees.Collection):
+    if a.is_set and b.is_set:
+      return _same_in_any_order(
+        _distinct(a.items, leaves), _distinct(b.items, leaves), leaves
+      )
     return _same_in_any_order(a.items, b.items, leaves)
+  coordinates = _coordinates(a)
+  if coordinates is not None and isinstance(b, trees.Group):
+    if (b.opening, b.closing) == ("(", ")"):
+      return _same_in_order(coordinates[1], b.items, leaves)
   if len(a.items) == 1:
     return _same(a.items[0], b, leaves)
   return False
+
+
+def _distinct(items: Sequence[trees.Tree], leaves: Leaves) -> list[trees.Tree]:
+  kept: list[trees.Tree] = []
+  for item in items:
+    if not any(_same(item, other, leaves) for other in kept):
+      kept.append(item)
+  return kept
+
+
+def _coordinates(
+  tree: trees.Tree,
+) -> tuple[list[str], list[trees.Tree]] | None:
+  """The names and values of "x = 1, y = 4", by name; None if it is not so."""
+  if not isinstance(tree, trees.Collection):
+    return None
+  named: dict[str, trees.Tree] = {}
+  for item in tree.items:
+    if not isinstance(item, trees.Relation) or item.signs != ("=",):
+      return None
+    name, value = item.sides
+    if not isinstance(name, trees.Symbol) or not trees.is_expression(value):
+      return None
+    named[name.name] = value
+  if len(named) != len(tree.items):
+    return None
+  names = sorted(named)
+  return names, [named[name] for name in names]
 
 
 def _same_group(a: trees.Group, b: trees.Tree, leaves: Leaves) -> bool | None:

@@ -98,6 +98,7 @@ def _operation(sympy: Any, name: str) -> Callable[..., Any]:
     "power": sympy.Pow,
     "root": sympy.real_root,
     "abs": sympy.Abs,
+    "sgn": sympy.sign,
     "percent": lambda x: x / 100,
     "log": sympy.log,
     "arcsin": sympy.asin,

@@ -3,75 +3,45 @@
 import dataclasses
 import re
 
-from mathft_jax.grading import trees
+from mathft_jax.grading import trees, units
 
 MAX_TOKENS = 600
 # Python refuses to read longer integers, for the time that it would take.
 MAX_DIGITS = 1000
 
 FUNCTIONS = frozenset(
-  "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp"
-  " sqrt min max gcd lcm".split()
+  "sin cos tan cot sec csc cis arcsin arccos arctan sinh cosh tanh log ln lg"
+  " exp sqrt cbrt min max gcd lcm sgn abs floor ceiling".split()
 )
+_FUNCTION_ALIASES = {
+  "asin": "arcsin",
+  "acos": "arccos",
+  "atan": "arctan",
+  "ceil": "ceiling",
+  "sign": "sgn",
+}
 GREEK = frozenset(
   "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi"
   " rho sigma tau upsilon phi chi psi omega".split()
 )
-# Words with the name of what they measure; two names that differ are two
-# different quantities.
-UNITS = {
-  alias: words[0]
-  for words in (
-    line.split()
-    for line in (
-      "cm centimeter centimeters centimetre centimetres",
-      "mm millimeter millimeters",
-      "km kilometer kilometers kilometres",
-      "meter meters metre metres m",
-      "inch inches in",
-      "foot feet ft",
-      "yard yards yd",
-      "mile miles mi",
-      "second seconds sec s",
-      "minute minutes min",
-      "hour hours hr hrs h",
-      "day days",
-      "week weeks",
-      "month months",
-      "year years yr yrs",
-      "dollar dollars usd",
-      "cent cents",
-      "euro euros",
-      "gram grams g gm",
-      "kg kilogram kilograms",
-      "pound pounds lb lbs",
-      "ounce ounces oz",
-      "liter liters litre litres",
-      "ml milliliter milliliters",
-      "gallon gallons",
-      "degree degrees deg",
-      "radian radians rad",
-      "am",
-      "pm",
-      "acre acres",
-    )
-  )
-  for alias in words
-}
-_SHORT_UNITS = frozenset("cm mm km ft yd hr lb lbs kg ml oz mph usd".split())
 _SHORT_WORDS = frozenset(
-  "odd yes all none red one two six ten may no am pm way per sq".split()
+  "odd yes all none red one two six ten may no am pm way per sq if for when"
+  " otherwise to dne".split()
 )
 _KNOWN = {"infinity": "infty", "inf": "infty", "pi": "pi", "div": "/"}
 _SEPARATORS = frozenset(["and", "or"])
 _TOKEN = re.compile(
   r"""
     (?P<blank>\s+)
-  | (?P<repeating>\d*\.\d*\\overline\{\d+\})
+  | (?P<repeating>\d*\.\d*(?:
+        \\(?:overline|bar)(?:\{\d+\}|\d) | \(\d{1,9}\)(?![\d(]))
+      | \d*\.\d+\\ldots(?![A-Za-z]))
   | (?P<based>(?:\d[0-9A-Z]*(?:\.[0-9A-Z]+)?|\\text\{[0-9A-Z]+\})
       _(?:\{\d{1,2}\}|\d{1,2}))
   | (?P<clock>[AaPp]\.\s?[Mm](?![A-Za-z])\.?)
-  | (?P<number>\d+\.?\d*|\.\d+)
+  | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)
+  | (?P<inches>(?<![A-Za-z])in(?=\^\{?[23]))
+  | (?P<currency>[＄€£¥¢])
   | (?P<text>\\text\{[^{}]*\})
   | (?P<environment>\\(?:begin|end)\{[A-Za-z]+\*?\})
   | (?P<command>\\(?:[A-Za-z]+|.))
@@ -84,8 +54,8 @@ _TOKEN = re.compile(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-  r"""`kind` is one of number, repeating, based, letter, word, separator,
-  function, command, environment, mark, end.
+  r"""`kind` is one of number, repeating, based, letter, word, currency,
+  separator, function, command, environment, mark, end.
 
   Commands and functions stand without their backslash; `marked` tells \sin
   from sin, and \text{m} from m.
@@ -114,12 +84,14 @@ def tokenize(text: str) -> list[Token]:
       before = text[match.start() - 1 : match.start()]
       spaced = spaced or not before.isalnum()  # as in "}units"
       tokens.extend(_letters(found, spaced))
+    elif kind == "inches":
+      tokens.append(Token("word", found, spaced, True))
     elif kind == "clock":
       tokens.append(Token("word", fold(found), spaced))
     elif kind == "text":
       tokens.extend(_marked_words(found[len("\\text{") : -1]))
     elif kind == "command":
-      name = found[1:]
+      name = _FUNCTION_ALIASES.get(found[1:], found[1:])
       is_function = name in FUNCTIONS
       tokens.append(
         Token("function" if is_function else "command", name, spaced, True)
@@ -141,20 +113,21 @@ def fold(text: str) -> str:
 
 
 def _letters(run: str, spaced: bool) -> list[Token]:
+  run = _FUNCTION_ALIASES.get(run, run)
   lower = run.lower()
   if lower in _SEPARATORS:
     return [Token("separator", lower, spaced)]
-  if run in FUNCTIONS and run not in UNITS:
+  if run in FUNCTIONS and run not in units.BY_WORD:
     return [Token("function", run, spaced)]
   if lower in _KNOWN:
     return [Token("command", _KNOWN[lower], spaced)]
   if run in GREEK:
     return [Token("command", run, spaced)]
-  if run[:-1] in FUNCTIONS and run not in UNITS:  # sinx
+  if run[:-1] in FUNCTIONS and run not in units.BY_WORD:  # sinx
     return [Token("function", run[:-1], spaced), Token("letter", run[-1])]
   is_word = (
-    lower in _SHORT_UNITS
-    or (lower in UNITS and len(run) > 2)
+    lower in units.SHORT
+    or (lower in units.BY_WORD and len(run) > 2)
     or lower in _SHORT_WORDS
     or (len(run) >= 4 and spaced)
   )
@@ -171,7 +144,7 @@ def _marked_words(content: str) -> list[Token]:
   folded = fold(content)
   if folded in _SEPARATORS:
     return [Token("separator", folded, True, True)]
-  if folded in FUNCTIONS and folded not in UNITS:
+  if folded in FUNCTIONS and folded not in units.BY_WORD:
     return [Token("function", folded, True, True)]
   if "," in content or any(map(str.isdigit, folded)):
     return tokenize(content)[:-1]

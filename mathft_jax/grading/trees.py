@@ -64,16 +64,52 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Collection:
-  """A set, or a list of several answers: order does not matter."""
+  """A set, or a list of several answers: order does not matter.
+
+  `is_set` tells braces, within which nothing counts twice; `joined_by` is the
+  first separator of a list: ",", ";", "and", "or".
+  """
+
+  items: "tuple[Tree, ...]"
+  is_set: bool = dataclasses.field(default=False, compare=False)
+  joined_by: str = dataclasses.field(default=",", compare=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Union:
+  """A union of sets, intervals, or inequalities."""
 
   items: "tuple[Tree, ...]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Union:
-  """A union of sets and intervals."""
+class Intersection:
+  """An intersection of sets and intervals."""
 
   items: "tuple[Tree, ...]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+  """The first set without the second."""
+
+  whole: "Tree"
+  removed: "Tree"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Such:
+  """{variable | condition}."""
+
+  variable: "Tree"
+  condition: "Tree"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cases:
+  """A function by cases: values with conditions; None is "otherwise"."""
+
+  rows: "tuple[tuple[Tree, Tree | None], ...]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +143,9 @@ class Unread:
   exceeds_bound: bool
 
 
+# f(2) is read as a product; these letters are names of functions there.
+_FUNCTION_NAMES = frozenset("fghFGHPQT")
+
 Expression = Number | Constant | Symbol | Based | Call
 Tree = (
   Expression
@@ -114,6 +153,10 @@ Tree = (
   | Group
   | Collection
   | Union
+  | Intersection
+  | Difference
+  | Such
+  | Cases
   | Matrix
   | Ratio
   | Relation
@@ -154,6 +197,27 @@ def negate(tree: Tree) -> Tree:
 
 def invert(tree: Tree) -> Tree:
   return Call("power", (tree, number(-1)))
+
+
+def is_constant(tree: Tree) -> bool:
+  """Whether the tree is an expression without variables."""
+  return is_expression(tree) and not any(
+    isinstance(leaf, Symbol) for leaf in leaves(tree)
+  )
+
+
+def is_function_value(tree: Tree) -> bool:
+  """f(x), P(3), h^{-1}(x): read as a product of two."""
+  if not (isinstance(tree, Call) and tree.name == "multiply"):
+    return False
+  head = tree.args[0]
+  if isinstance(head, Call) and head.name == "power":
+    head = head.args[0]
+  return (
+    isinstance(head, Symbol)
+    and head.name in _FUNCTION_NAMES
+    and len(tree.args) == 2
+  )
 
 
 def leaves(tree: Tree) -> Iterator[Tree]:

@@ -10,7 +10,7 @@ from mathft_jax.records import Cluster, Grade, GradedProblem, SampledProblem
 
 def cluster(
   answers: Sequence[str | None],
-  is_equivalent: Callable[[str, str], bool] = grader.is_equivalent,
+  is_equivalent: Callable[[str, str], bool] = grader.is_same,
 ) -> list[Cluster]:
   """The clusters of one problem's answers, in order of first member.
 

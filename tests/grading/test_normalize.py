@@ -21,7 +21,7 @@ from mathft_jax.grading import normalize
     ("\\text{Friday}", "Friday"),
     ("\\mbox{Saturday}", "Saturday"),
     ("10 \\mbox{ cm}", "10\\text{cm}"),
-    ("\\$\\,5", "5"),
+    ("\\$\\,5", "＄5"),
     ("20 \\%", "20%"),
     ("**36 miles**.", "36 miles"),
     ("x**2", "x^2"),

@@ -28,7 +28,7 @@ def _read(text: str) -> parse.Answer:
     (".25", Fraction(1, 4)),
     ("0.1\\overline{6}", Fraction(1, 6)),
     ("1011_2", Fraction(11)),
-    ("A5_{11}", None),
+    ("A5_{11}", 115),
     ("\\text{A5}_{11}", Fraction(115)),
     ("19_8", None),
     ("5!", Fraction(120)),
@@ -78,13 +78,16 @@ def test_answers_are_read_as_their_kind(text, kind):
 @pytest.mark.parametrize(
   ("text", "units"),
   [
-    ("15\\mbox{ cm}^2", {"cm"}),
-    ("270^\\circ", {"degree"}),
-    ("60 miles per hour", {"mile"}),
-    ("\\frac{1}{2}\\text{ square cm per minute}", {"cm"}),
+    ("15\\mbox{ cm}^2", {("cm", 2)}),
+    ("15 cubic centimeters", {("cm", 3)}),
+    ("270^\\circ", {("degree", 1)}),
+    ("60 miles per hour", {("mile", 1), ("hour", -1)}),
+    ("60 mph", {("mile", 1), ("hour", -1)}),
+    ("\\frac{1}{2}\\text{ square cm per minute}", {("cm", 2), ("minute", -1)}),
     ("40 daps", set()),
-    ("8:34 \\text{ p.m.}", {"pm"}),
-    ("9\\text{ min}", {"minute"}),
+    ("\\$40", {("dollar", 1)}),
+    ("8:34 \\text{ p.m.}", {("pm", 1)}),
+    ("9\\text{ min}", {("minute", 1)}),
   ],
 )
 def test_units_are_kept_apart_from_the_number(text, units):

@@ -210,7 +210,10 @@ def test_another_configuration_is_refused_and_changes_nothing(
     (["paper.Paper.main='tense'"], "main is 'tense', none of the labels"),
     (["terse/paper.GeneratorRun.name='both'"], "two runs would be named"),
     (["both/paper.GeneratorRun.name=None"], "cannot be part of a file name"),
-    (["xent/paper.EvaluatorRun.objective='xent'"], "objective is 'xent', neith"),
+    (
+      ["xent/paper.EvaluatorRun.objective='xent'"],
+      "objective is 'xent'",
+    ),
     (["paper.Paper.initial=@initial.Pretrained()"], "name_or_directory"),
     (["NUM_STEPS=3"], "nothing uses the macro NUM_STEPS"),
     (["paper.Papper.seed=3"], "did you mean Paper?"),

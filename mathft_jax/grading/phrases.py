@@ -1,0 +1,170 @@
+"""The answer inside a sentence: "The area is 15 feet." says "15 feet".
+
+Everything here is text to text, on normalized answers, in linear time.
+"""
+
+import re
+
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_CONNECTIVE = re.compile(
+  r"(?:(?:so|thus|hence|therefore|then|finally|we get|we have|that is)"
+  r"(?![A-Za-z])|(?:the )?(?:final |correct )?(?:answer|solution|result)s?:)"
+  r"[, ]*",
+  re.IGNORECASE,
+)
+_CHOICE = re.compile(
+  r"(?:option|choice|answer choice|answer)[ :]*(\(?[A-Ja-j]\)?)", re.IGNORECASE
+)
+_VERB = re.compile(
+  r"(?<![A-Za-z\\'])(?:is equal to|equals|is at|are at|is|are|was|were|be"
+  r"|equal)(?![A-Za-z'])[: ]*",
+)
+_EQUALS = re.compile(r"(?<=[A-Za-z0-9)}]) (?:equals|is equal to) ?(?=\S)")
+# A sentence that begins so names its answer; "not 7" and "7 or more" do not.
+_BEGINS_SENTENCE = re.compile(r"(?:[A-Z][a-z]+|[a-z]{2,})(?: |$)|A [a-z]")
+_HEDGES = re.compile(
+  r"(?:not|either|neither|never|maybe|perhaps|possibly|between|less|more"
+  r"|greater|fewer|at least|at most|undefined unless)(?![A-Za-z])",
+  re.IGNORECASE,
+)
+_FILLERS = re.compile(
+  r"(?:a|an|the|on|at|in) (?!and |or |to )(?=[A-Za-z]{2})"
+  r"|(?:just|simply|exactly|given by|therefore)(?![A-Za-z]) ?",
+  re.IGNORECASE,
+)
+_ALL_BUT = re.compile(
+  r"(?:all )?(?:real numbers|reals)(?: [a-z])?,?"
+  r" (?:except|other than|excluding)(?: for)? ?(?P<rest>.+)"
+)
+_TRAILING_WORDS = re.compile(r"(?<=[\d)}%])( ?[A-Za-z]+)((?: [A-Za-z]+){2,})$")
+_ORDINAL_ENDING = "(?:st|nd|rd|th)"
+_ORDINAL = re.compile(
+  rf"(?<=\d)(?:\^\{{\\text\{{{_ORDINAL_ENDING}\}}\}}"
+  rf"|\^\\text\{{{_ORDINAL_ENDING}\}}"
+  rf"|\^\{{{_ORDINAL_ENDING}\}}"
+  rf"|\\text\{{{_ORDINAL_ENDING}\}}"
+  rf"|{_ORDINAL_ENDING}(?![A-Za-z]))"
+)
+_NUMBER_WORDS = (
+  "zero one two three four five six seven eight nine ten eleven twelve"
+  " thirteen fourteen fifteen sixteen"
+).split()
+_BASE_WORD = "|".join(_NUMBER_WORDS)
+_INDEX_OF_WORD = {word: index for index, word in enumerate(_NUMBER_WORDS)}
+_BASE_NAMES = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
+_BASE = re.compile(
+  r"\(?(?P<digits>[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)\)?\s*(?:"
+  rf"_\{{?\\?(?:text\{{)?(?P<word>{_BASE_WORD})\}}?\}}?"
+  r"|_\{?(?P<number>\d{1,2})\}?"
+  rf"|\(?(?:in )?base[ -]?(?P<after>\d{{1,2}}|{_BASE_WORD})\)?"
+  rf"|\(?(?:in )?(?P<name>binary|octal|hexadecimal)\)?)",
+)
+_SPACED_DIGITS = re.compile(r"(?<=\d) (?=\d)")
+
+
+def core(answer: str) -> str:
+  """Returns the part of a normalized answer that says what the answer is."""
+  based = _based(answer)
+  if based:
+    return based
+  text = _ORDINAL.sub("", answer)
+  if not _has_word(text):
+    return text
+  plain = _TEXT.sub(r" \1 ", text) if "\\text" in text else text
+  plain = " ".join(plain.split())
+  said = _said(plain)
+  if said != plain:
+    return _based(said) or said
+  # With its marks a word in \text{} stays a word, however short it is.
+  return text
+
+
+def _has_word(text: str) -> bool:
+  return any(
+    a.isalpha() and b.isalpha() for a, b in zip(text, text[1:], strict=False)
+  )
+
+
+def _said(text: str) -> str:
+  text = _CONNECTIVE.sub("", text, count=1) if _CONNECTIVE.match(text) else text
+  choice = _CHOICE.fullmatch(text)
+  if choice:
+    return choice[1]
+  while _BEGINS_SENTENCE.match(text):
+    verb = _last_verb(text)
+    if verb is None:
+      break
+    rest = text[verb:]
+    if not rest or _HEDGES.match(rest) or not _in_words(text[:verb]):
+      break
+    text = _TRAILING_WORDS.sub(r"\1", rest)
+  filler = _FILLERS.match(text)
+  while filler:
+    text = text[filler.end() :]
+    filler = _FILLERS.match(text)
+  text = _EQUALS.sub("=", text)
+  all_but = _ALL_BUT.fullmatch(text)
+  if all_but:
+    return f"\\mathbb{{R}}\\setminus\\{{{all_but['rest']}\\}}"
+  choice = _CHOICE.fullmatch(text)
+  return choice[1] if choice else text
+
+
+def _last_verb(text: str) -> int | None:
+  """Where what follows the last verb begins, outside of all braces."""
+  depth = 0
+  scanned = 0
+  found = None
+  for verb in _VERB.finditer(text):
+    between = text[scanned : verb.start()]
+    depth += between.count("{") - between.count("}")
+    scanned = verb.start()
+    if depth == 0:
+      found = verb.end()
+  return found
+
+
+def _in_words(clause: str) -> bool:
+  """Whether a clause introduces an answer, and states none itself."""
+  return "=" not in clause and not _HEDGES.search(clause)
+
+
+def _based(text: str) -> str | None:
+  """Writes "(2034)_5", "2034 base 5", "2034_{\\text{five}}" in one way."""
+  if (
+    "_" not in text
+    and "ba" not in text
+    and "al" not in text
+    and ("binary" not in text)
+  ):
+    return None
+  plain = _TEXT.sub(r"\1", text)
+  match = _BASE.fullmatch(_SPACED_DIGITS.sub("", plain))
+  if match is None:
+    return None
+  digits = match["digits"].upper()
+  if (
+    not digits[0].isdigit()
+    and match["number"]
+    and not text.startswith(("\\text", "("))
+  ):
+    # "a_5" and "A_1" are variables with an index; "A3_16" is a number.
+    if len(digits) == 1:
+      return None
+  base = _number(match)
+  if not 2 <= base <= 36 or not _are_digits(digits, base):
+    return None
+  if digits[0].isdigit():
+    return f"{digits}_{{{base}}}"
+  return f"\\text{{{digits}}}_{{{base}}}"  # Letters are digits here.
+
+
+def _number(match: re.Match[str]) -> int:
+  if match["name"]:
+    return _BASE_NAMES[match["name"]]
+  base = str(match["word"] or match["number"] or match["after"])
+  return int(base) if base.isdigit() else _INDEX_OF_WORD[base]
+
+
+def _are_digits(digits: str, base: int) -> bool:
+  return all(d == "." or int(d, 36) < base for d in digits)

@@ -1,0 +1,104 @@
+"""Comparison of functions that are given by cases."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from mathft_jax.grading import numeric, real_sets, trees
+
+# Beside one number of each cell, so many more are tried in it.
+_OFFSETS = ("1/7", "3/11", "11/13")
+
+
+def same(first: trees.Tree, second: trees.Tree) -> bool | None:
+  """Whether two functions of one variable, one by cases, have equal values.
+
+  They are compared at every place where a condition of either changes and at
+  several numbers between. Conditions in words ("n even") are compared as
+  words. None if neither can be done.
+  """
+  if _in_words(first) or _in_words(second):
+    return _same_rows(first, second)
+  try:
+    left, right = _Function(first), _Function(second)
+    if len({left.variable, right.variable} - {None}) != 1:
+      return False
+    return all(
+      numeric.agree(left(x), right(x))
+      for x in _places([*left.points, *right.points])
+    )
+  except real_sets.NotASet:
+    return _same_rows(first, second)
+
+
+class _Function:
+  """A tree as a function; undefined, None, where no case holds."""
+
+  def __init__(self, tree: trees.Tree):
+    self.variable: str | None = None
+    self.points: list[Any] = []
+    self._rows: list[tuple[real_sets.RealSet, trees.Tree]] = []
+    covered = real_sets.EMPTY
+    rows = tree.rows if isinstance(tree, trees.Cases) else ((tree, None),)
+    for value, condition in rows:
+      if condition is None:
+        where = real_sets.complement(covered)
+      else:
+        where, variable = real_sets.of_condition(condition)
+        if self.variable not in (None, variable):
+          raise real_sets.NotASet
+        self.variable = variable
+      covered = real_sets.union(covered, where)
+      self.points += where.points
+      self._rows.append((where, value))
+    if not isinstance(tree, trees.Cases):
+      names = {
+        leaf.name
+        for leaf in trees.leaves(tree)
+        if isinstance(leaf, trees.Symbol)
+      }
+      if len(names) == 1:
+        self.variable = names.pop()
+
+  def __call__(self, x: Any) -> Any:
+    for where, value in self._rows:
+      if where.contains(x):
+        if not trees.is_expression(value):
+          raise real_sets.NotASet
+        return numeric.value_with(value, lambda name: x)
+    return None
+
+
+def _places(points: Sequence[Any]) -> list[Any]:
+  places = real_sets.representatives(points)
+  steps = [numeric.number(Fraction(offset)) for offset in _OFFSETS]
+  between = [
+    low + (high - low) * step
+    for low, high in zip(places, places[1:], strict=False)
+    for step in steps
+  ]
+  beyond = [places[0] - 7 * step for step in steps]
+  return [*places, *between, *beyond, *(places[-1] + 7 * s for s in steps)]
+
+
+def _in_words(tree: trees.Tree) -> bool:
+  return isinstance(tree, trees.Cases) and any(
+    isinstance(condition, trees.Words) for _, condition in tree.rows
+  )
+
+
+def _same_rows(first: trees.Tree, second: trees.Tree) -> bool | None:
+  """Each row has a partner with an equal value and the same condition."""
+  if not (isinstance(first, trees.Cases) and isinstance(second, trees.Cases)):
+    return None
+  left = list(second.rows)
+  for value, condition in first.rows:
+    for row in left:
+      if row[1] == condition and (
+        row[0] == value or numeric.equal(row[0], value)
+      ):
+        left.remove(row)
+        break
+    else:
+      return False
+  return not left
