@@ -41,7 +41,8 @@ def grade(reference: str, answer: str | None) -> Grade:
   The name is "no_answer" where there is no answer, "convention" where the
   answer is right for a reference though not equal to it (`conventions`), and
   "undecided" where every stage passed or a bound on time, memory or size was
-  hit. Whatever the texts are, this ends within about `workers.TIME_LIMIT_S`.
+  hit; "error" would be a fault of this package. Whatever the texts are, this
+  ends within about `workers.TIME_LIMIT_S`.
   """
   if answer is None or not (answer.strip() or answer == reference):
     return Grade(False, "no_answer")
@@ -84,6 +85,8 @@ def _decided(first: str, second: str) -> Grade:
         return Grade(verdict, name)
   except trees.BoundExceeded:
     pass
+  except Exception:  # A fault of ours may cost a verdict, never a whole run.
+    return Grade(False, "error")
   return Grade(False, "undecided")
 
 

@@ -5,6 +5,7 @@ the mathematics (fractions, units, order) is left to the parser.
 """
 
 import functools
+import html
 import re
 import unicodedata
 
@@ -15,7 +16,8 @@ MAX_LENGTH = 2000
 _DROPPED = (
   "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr"
   " middle displaystyle textstyle scriptstyle limits nolimits mathbf"
-  " boldsymbol mathit mathcal mathsf bf rm it bm boxed fbox ensuremath !"
+  " boldsymbol mathit mathcal mathsf bf rm it bm boxed fbox ensuremath"
+  " underline blacksquare square qed hline !"
 ).split()
 _BLANKS = ", ; : > quad qquad enspace thinspace ( ) [ ]".split() + [" ", "\n"]
 _RENAMED = {
@@ -45,6 +47,7 @@ _RENAMED = {
   "cents": "¢",
   "euro": "€",
   "pounds": "£",
+  "surd": "\\sqrt",
   "lor": "\\text{or}",
   "vee": "\\text{or}",
   "land": "\\text{and}",
@@ -100,6 +103,7 @@ _UNICODE = str.maketrans(
     "ℝ": "\\mathbb{R}",
     "º": "°",
     "˚": "°",
+    "≡": "\\equiv ",
     "≦": "\\leq ",
     "≧": "\\geq ",
     "⩽": "\\leq ",
@@ -140,6 +144,23 @@ _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z])|\{?°\}?)")
 _DIGIT_GAP = re.compile(r"(?<=\d)(?:, ?\\! ?|\{,\}|\\[,!;: ]|~)(?=\d{3}(?!\d))")
 _PHANTOM = re.compile(r"\\[hv]?phantom\s?(?:\{[^{}]*\}|[^\\])")
 _EMPTY_DELIMITER = re.compile(r"\\(?:left|right)\s?\.")
+_HTML = re.compile(r"&(?:#?\w{2,8});|</?(?:sup|sub|b|i|br)>")
+_HTML_TAG = re.compile(r"</?(?:b|i|br)>")
+_SUPERSCRIPT = re.compile(r"<sup>([^<>]*)</sup>")
+_SUBSCRIPT = re.compile(r"<sub>([^<>]*)</sub>")
+_COLOR = re.compile(r"\\(?:text)?color\s?\{[^{}]*\}")
+_UNIT_VECTOR = re.compile(
+  r"\\(?:mathbf|boldsymbol|vec|bm)\s?(?:\{\s?\\?([ijk])(?:math)?\s?\}|([ijk]))"
+)
+_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
+_MODULUS = re.compile(
+  r"\(?\s?\\?(?:pmod|bmod|mod)(?![A-Za-z])\s?\{?\s?(\w+)\s?\}?\s?\)?"
+)
+_CHOOSE = re.compile(
+  r"(?:\{\})?[\^_]\{?(\d+)\}?\s?(?:\\text\{C\}|C)_\{?(\d+)\}?"
+  r"|(?<![A-Za-z0-9])(\d+)C(\d+)(?![A-Za-z0-9_])"
+)
+_UPRIGHT_COMMAND = re.compile(r"\\(?:mathrm|text|rm)\s?\{\s?(\\[a-z]+)\s?\}")
 _UPRIGHT_CONSTANT = re.compile(r"\\(?:mathrm|rm)\s?\{\s?([ei])\s?\}")
 _LOST_BACKSLASH = re.compile(r"(?<![A-Za-z\\])(?=[dt]?frac\{|sqrt\{)")
 _DOUBLED_BACKSLASH = re.compile(
@@ -194,7 +215,9 @@ def _clean(text: str) -> str:
   text = text.replace("$", "").replace("~", " ")
   text = _without_thousands(text)
   text = _BLANK_RUN.sub(" ", text)
-  text = text.lstrip(' *`,;:"').rstrip(' *`.,;:"')
+  text = text.lstrip(' *`,;:"#').rstrip(' *`.,;:"')
+  if text.startswith("__") and text.endswith("__"):
+    text = text.strip("_")
   if len(text) > 2 and text[0] == text[-1] == "'":
     text = text[1:-1]
   if _SPACED_THOUSANDS.fullmatch(text):
@@ -231,7 +254,15 @@ def _fraction(sign: re.Match[str]) -> str:
 
 def _with_lost_marks(text: str) -> str:
   """Puts back what careless writing and escaping lose or double."""
+  if "<" in text or "&" in text:
+    text = _without_html(text)
   text = _UPRIGHT_CONSTANT.sub(r"\1", text)
+  text = _UPRIGHT_COMMAND.sub(r"\1 ", text)
+  text = _UNIT_VECTOR.sub(lambda v: f"\\hat{{{v[1] or v[2]}}}", text)
+  text = _COLOR.sub("", text)
+  text = _OVER.sub(r"\\frac{\1}{\2}", text)
+  text = _MODULUS.sub(r"\\bmod{\1}", text)
+  text = _CHOOSE.sub(_choose, text)
   text = _DOUBLED_BACKSLASH.sub(r"\\", text)
   text = _LOST_BACKSLASH.sub(r"\\", text)
   if text.startswith("\\{") and "\\}" not in text and ("\\begin" not in text):
@@ -239,6 +270,20 @@ def _with_lost_marks(text: str) -> str:
   if text.endswith("\\") and not text.endswith("\\\\"):
     text = text[:-1]
   return _balanced(text)
+
+
+def _without_html(text: str) -> str:
+  if not _HTML.search(text):
+    return text
+  text = _SUPERSCRIPT.sub(r"^{\1}", text)
+  text = _SUBSCRIPT.sub(r"_{\1}", text)
+  # What a page wrote as &lt; is no tag now.
+  return html.unescape(_HTML_TAG.sub("", text))
+
+
+def _choose(found: re.Match[str]) -> str:
+  top, bottom = found[1] or found[3], found[2] or found[4]
+  return f"\\binom{{{top}}}{{{bottom}}}"
 
 
 def _balanced(text: str) -> str:

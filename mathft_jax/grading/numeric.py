@@ -166,6 +166,11 @@ def real_value(tree: trees.Tree) -> Any:
   return value.real if value is not None and _is_real(value) else None
 
 
+def symbol_value(name: str) -> Any:
+  """The value of a variable at the first of the points."""
+  return _symbol_value(name, 0)
+
+
 def number(value: int | Fraction) -> Any:
   """A rational number in this module's arithmetic."""
   return _context().mpf(Fraction(value).numerator) / Fraction(value).denominator

@@ -21,6 +21,7 @@ _SIGNS = {
   "neq": "!=",
   "approx": "~",
   "in": "in",
+  "equiv": "===",
 }
 _CLOSERS = {"(": ")]", "[": "])"}
 _CONSTANTS = {
@@ -60,6 +61,8 @@ _PHRASES: dict[str, trees.Tree] = {
     )
   },
 }
+# The number of combinations, of permutations.
+_COUNTS = frozenset("CP")
 _INVERSES = {
   "sin": "arcsin",
   "cos": "arccos",
@@ -133,26 +136,20 @@ class _Parser:
     self._angles = 0  # how many trigonometric arguments are open
 
   def whole(self) -> trees.Tree:
-    groups = [[self._item()]]
+    items = [self._item()]
     if self._at_condition():
-      return self._inline_cases(groups[0][0])
-    joined_by = ","
+      return self._inline_cases(items[0])
+    separators = []
     while separator := self._take_separators():
       if self._next.kind == "end":
         break
-      joined_by = separator
-      if separator == ";":
-        groups.append([])
-      groups[-1].append(self._item())
+      separators.append(separator)
+      items.append(self._item())
     if self._next.kind != "end":
       raise _NotUnderstood(f"{self._next.text!r} is left over")
-    # "p = 5, q = 2; p = 7, q = 2" are two answers of two parts each.
-    if len(groups) == 1 or all(len(group) == 1 for group in groups):
-      groups = [[item] for group in groups for item in group]
-    items = tuple(_listed(tuple(group)) for group in groups)
     if len(items) == 1:
       return items[0]
-    return trees.Collection(items, joined_by=joined_by)
+    return _grouped(items, separators)
 
   # Reading tokens.
 
@@ -210,6 +207,13 @@ class _Parser:
         sign += "="
       signs.append(sign)
       sides.append(self._union())
+    if self._take_if("bmod"):
+      modulus = self._argument()
+      if signs not in ([], ["="], ["==="]):
+        raise _NotUnderstood("a modulus after no congruence")
+      for side in sides:
+        _require_expression(side)
+      return trees.Congruence(tuple(sides), modulus)
     if not signs:
       return sides[0]
     relation = trees.Relation(tuple(sides), tuple(signs))
@@ -533,7 +537,26 @@ class _Parser:
   def _letter(self, token: tokens.Token) -> trees.Tree:
     if token.text in _CONSTANTS and not self._is("_"):
       return _CONSTANTS[token.text]
+    if token.text in _COUNTS and self._is("("):
+      return self._count(token.text)
     return self._symbol(token.text)
+
+  def _count(self, letter: str) -> trees.Tree:
+    """C(10, 3) or P(10, 3); else the letter alone."""
+    start = self._at
+    try:
+      self._take()
+      n, k = (_expression(item) for item in self._items_until(")"))
+      if isinstance(n, trees.Number) and isinstance(k, trees.Number):
+        if n.value >= k.value >= 0:
+          chosen = trees.Call("binomial", (n, k))
+          if letter == "C":
+            return chosen
+          return trees.multiply(chosen, trees.Call("factorial", (k,)))
+    except (_NotUnderstood, ValueError):
+      pass
+    self._at = start
+    return self._symbol(letter)
 
   def _symbol(self, name: str) -> trees.Tree:
     if self._take_if("_"):
@@ -690,11 +713,14 @@ class _Parser:
     self._take_if("}")
     return trees.REALS if name == "R" else trees.Symbol(f"mathbb({name})")
 
-  def _argument(self) -> trees.Tree:
-    """A LaTeX argument: a group in braces, or a single digit or atom."""
+  def _argument(self, is_whole: bool = False) -> trees.Tree:
+    """A LaTeX argument: a group in braces, or a single digit or atom.
+
+    `is_whole` takes all digits: nobody who writes \\sqrt13 means 3 times 1.
+    """
     token = self._next
-    if token.kind == "number" and len(token.text) > 1:
-      if "." in token.text:
+    if token.kind == "number" and len(token.text) > 1 and not is_whole:
+      if not token.text.isdigit():
         raise _NotUnderstood("a decimal as an argument without braces")
       self._tokens[self._at] = dataclasses.replace(
         token, text=token.text[1:], spaced=False
@@ -780,7 +806,7 @@ class _Parser:
       degree = _expression(self._sum())
       self._expect("]")
     if token.marked or self._is("{"):
-      radicand = self._argument()
+      radicand = self._argument(is_whole=True)
     else:
       radicand = _expression(self._power())
     if degree is None:
@@ -860,8 +886,29 @@ def _period(decimal: str) -> tuple[str, str]:
   raise _NotUnderstood("an ellipsis after digits that do not repeat")
 
 
-def _listed(items: tuple[trees.Tree, ...]) -> trees.Tree:
-  return items[0] if len(items) == 1 else trees.Collection(items)
+def _grouped(items: list[trees.Tree], separators: list[str]) -> trees.Tree:
+  """A list of answers, or of lists: "p = 5, q = 2; p = 7, q = 2"."""
+  outer = ";"
+  if all(_is_named_value(item) for item in items) and "," in separators:
+    outer = ";" if ";" in separators else "or"
+  groups = [[items[0]]]
+  for separator, item in zip(separators, items[1:], strict=True):
+    if separator == outer:
+      groups.append([])
+    groups[-1].append(item)
+  if len(groups) == 1 or max(map(len, groups)) == 1:
+    return trees.Collection(tuple(items), joined_by=separators[-1])
+  return trees.Collection(
+    tuple(
+      group[0] if len(group) == 1 else trees.Collection(tuple(group))
+      for group in groups
+    ),
+    joined_by=outer,
+  )
+
+
+def _is_named_value(tree: trees.Tree) -> bool:
+  return isinstance(tree, trees.Relation) and tree.signs == ("=",)
 
 
 def _require_expression(tree: trees.Tree) -> None:
@@ -877,6 +924,16 @@ def _expression(tree: trees.Tree) -> trees.Tree:
 def _product_of(factors: list[trees.Tree]) -> trees.Tree:
   if len(factors) == 1:
     return factors[0]
+  if isinstance(factors[-1], trees.Group) and factors[-1].opening == "(":
+    *scalars, vector = factors
+    scalar = _product_of(scalars)
+    _require_expression(scalar)
+    if isinstance(scalar, trees.Symbol) and scalar.name.isupper():
+      raise _NotUnderstood("a point with its name")
+    return dataclasses.replace(
+      vector,
+      items=tuple(trees.multiply(scalar, item) for item in vector.items),
+    )
   matrices = [f for f in factors if isinstance(f, trees.Matrix)]
   scalars = [f for f in factors if not isinstance(f, trees.Matrix)]
   for scalar in scalars:
@@ -940,6 +997,8 @@ def _call(
     if not args:
       raise _NotUnderstood(f"{name} of nothing")
     return trees.Call(name, args)
+  if name in ("fraction", "rational") and len(args) == 2:
+    return trees.multiply(args[0], trees.invert(args[1]))
   if len(args) != 1:
     raise _NotUnderstood(f"{name} of {len(args)} arguments")
   if name == "cis":

@@ -6,6 +6,42 @@ Everything here is text to text, on normalized answers, in linear time.
 import re
 
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_REMARK = re.compile(
+  r"(?:,? (?:since|because|as required|which is|where we)(?![A-Za-z]).*"
+  r"|(?<=[a-z0-9)}])\. ?[A-Z].*"
+  r"|,? i\.e\.?.*| ?\((?:the|since|because|as|note)(?![A-Za-z]).*)$"
+)
+_OUT_OF = re.compile(r"(?<![\w.])(\d+) (?:out of|in) (\d+)(?![\w.])")
+_MULTIPLES = {
+  "hundred": 2,
+  "thousand": 3,
+  "million": 6,
+  "billion": 9,
+  "trillion": 12,
+}
+_MULTIPLE = re.compile(
+  rf"(?<=\d) ?({'|'.join(_MULTIPLES)})s?(?![A-Za-z])", re.IGNORECASE
+)
+_COMPARISONS = {
+  "at least": "\\geq ",
+  "greater than or equal to": "\\geq ",
+  "at most": "\\leq ",
+  "less than or equal to": "\\leq ",
+  "greater than": ">",
+  "more than": ">",
+  "less than": "<",
+}
+_COMPARISON = re.compile(
+  rf"(?<![A-Za-z])([a-z]) is ({'|'.join(_COMPARISONS)}) ?(?=\S)"
+)
+_YES_OR_NO = re.compile(r"(yes|no|true|false)[,.;:] .*", re.IGNORECASE)
+_MISSING = re.compile(r".*(?:does not|doesn't) exist", re.IGNORECASE)
+_INTEGER = re.compile(
+  r"[, ]*\(?(?:where|for|with)?(?: (?:all|any|every|some))?"
+  r"(?: integers? (?P<before>[a-z])"
+  r"| (?P<after>[a-z]) (?:is )?(?:an |any )?(?:integers?))\)?$"
+)
+_INTEGER_ASIDE = re.compile(r",? ?\(([a-z]\\in\\mathbb\{Z\})\)$")
 _CONNECTIVE = re.compile(
   r"(?:(?:so|thus|hence|therefore|then|finally|we get|we have|that is)"
   r"(?![A-Za-z])|(?:the )?(?:final |correct )?(?:answer|solution|result)s?:)"
@@ -33,7 +69,7 @@ _FILLERS = re.compile(
   re.IGNORECASE,
 )
 _ALL_BUT = re.compile(
-  r"(?:all )?(?:real numbers|reals)(?: [a-z])?,?"
+  r"(?:[Aa]ll )?(?:real numbers|reals)(?: [a-z])?,?"
   r" (?:except|other than|excluding)(?: for)? ?(?P<rest>.+)"
 )
 _TRAILING_WORDS = re.compile(r"(?<=[\d)}%])( ?[A-Za-z]+)((?: [A-Za-z]+){2,})$")
@@ -68,6 +104,7 @@ def core(answer: str) -> str:
   if based:
     return based
   text = _ORDINAL.sub("", answer)
+  text = _INTEGER_ASIDE.sub(r", \1", text)
   if not _has_word(text):
     return text
   plain = _TEXT.sub(r" \1 ", text) if "\\text" in text else text
@@ -86,7 +123,20 @@ def _has_word(text: str) -> bool:
 
 
 def _said(text: str) -> str:
-  text = _CONNECTIVE.sub("", text, count=1) if _CONNECTIVE.match(text) else text
+  while connective := _CONNECTIVE.match(text):
+    text = text[connective.end() :]
+  yes_or_no = _YES_OR_NO.fullmatch(text)
+  if yes_or_no:
+    return yes_or_no[1]
+  if _MISSING.fullmatch(text):
+    return "does not exist"
+  text = _REMARK.sub("", text)
+  text = _COMPARISON.sub(lambda c: c[1] + _COMPARISONS[c[2]], text)
+  text = _OUT_OF.sub(r"\\frac{\1}{\2}", text)
+  text = _MULTIPLE.sub(lambda m: f"*10^{{{_MULTIPLES[m[1].lower()]}}}", text)
+  text = _INTEGER.sub(
+    lambda i: f", {i['before'] or i['after']}\\in\\mathbb{{Z}}", text
+  )
   choice = _CHOICE.fullmatch(text)
   if choice:
     return choice[1]
@@ -105,7 +155,8 @@ def _said(text: str) -> str:
   text = _EQUALS.sub("=", text)
   all_but = _ALL_BUT.fullmatch(text)
   if all_but:
-    return f"\\mathbb{{R}}\\setminus\\{{{all_but['rest']}\\}}"
+    removed = all_but["rest"].rpartition("=")[2]
+    return f"\\mathbb{{R}}\\setminus\\{{{removed}\\}}"
   choice = _CHOICE.fullmatch(text)
   return choice[1] if choice else text
 

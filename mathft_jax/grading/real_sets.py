@@ -124,6 +124,8 @@ class _Reader:
     items: Sequence[trees.Tree],
     combine: Callable[[bool, bool], bool],
   ) -> RealSet:
+    if not items:
+      raise NotASet
     total = self.read(items[0])
     for item in items[1:]:
       total = _combined(total, self.read(item), combine)

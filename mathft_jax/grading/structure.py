@@ -5,16 +5,19 @@ The numbers in them are compared by the module that the caller hands in:
 known).
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from mathft_jax.grading import (
+  families,
   parse,
   piecewise,
   real_sets,
   times,
   trees,
   units,
+  values,
 )
 
 # Lists are matched item by item, each with each.
@@ -127,6 +130,9 @@ def _same(a: trees.Tree, b: trees.Tree, leaves: Leaves) -> bool | None:
     return True
   if trees.is_expression(a) and trees.is_expression(b):
     return _same_expression(a, b, leaves)
+  verdict = families.same(a, b)
+  if verdict is not None:
+    return verdict
   if real_sets.is_one(a) or real_sets.is_one(b):
     verdict = real_sets.same(a, b)
     if verdict is not None:
@@ -228,9 +234,30 @@ def _same_named_values(
   if first is None or second is None or a.signs[0] != b.signs[0]:
     return False
   if first[0] is not None and second[0] is not None:
+    second = _reordered(second, first[0])
     if not _are_same_names(first[0], second[0], leaves):
       return False
   return _all(_same(x, y, leaves) for x in first[1] for y in second[1])
+
+
+def _reordered(
+  named: tuple[trees.Tree, tuple[trees.Tree, ...]], order: trees.Tree
+) -> tuple[trees.Tree, tuple[trees.Tree, ...]]:
+  """(y, x) = (4, 1) as (x, y) = (1, 4), where `order` is (x, y)."""
+  name, (value, *others) = named
+  if (
+    others
+    or not isinstance(name, trees.Group)
+    or not isinstance(order, trees.Group)
+    or not isinstance(value, trees.Group)
+    or len(value.items) != len(name.items)
+    or len(set(name.items)) != len(name.items)
+    or set(name.items) != set(order.items)
+  ):
+    return named
+  by_name = dict(zip(name.items, value.items, strict=True))
+  items = tuple(by_name[item] for item in order.items)
+  return order, (dataclasses.replace(value, items=items),)
 
 
 def _same_equation(
@@ -336,6 +363,9 @@ def _are_same_names(
     return True
   if trees.Symbol("y") in names and any(map(trees.is_function_value, names)):
     return True
+  for one, other in (names, names[::-1]):  # y against y(x)
+    if isinstance(other, trees.Call) and other.args[0] == one:
+      return len(other.args) == 2 and isinstance(other.args[1], trees.Symbol)
   if all(isinstance(name, trees.Symbol) for name in names):
     # x_1 is x, but x_1 is not x_2.
     return first == second or (
@@ -423,6 +453,24 @@ def _same_matrix(a: trees.Matrix, b: trees.Tree, leaves: Leaves) -> bool | None:
   )
 
 
+def _same_congruence(
+  a: trees.Congruence, b: trees.Tree, leaves: Leaves
+) -> bool | None:
+  if not isinstance(b, trees.Congruence):
+    return False
+  modulus = values.value_of(a.modulus)
+  first, second = (values.value_of(c.sides[-1]) for c in (a, b))
+  if values.value_of(b.modulus) != modulus:
+    return False
+  if len(a.sides) == len(b.sides) == 2 and (
+    _same(a.sides[0], b.sides[0], leaves) is not True
+  ):
+    return False
+  if not modulus or first is None or second is None:
+    return _same(a.sides[-1], b.sides[-1], leaves)
+  return (first - second) % modulus == 0
+
+
 def _same_ratio(a: trees.Ratio, b: trees.Tree, leaves: Leaves) -> bool | None:
   if isinstance(b, trees.Ratio):
     if len(a.items) != len(b.items):
@@ -446,5 +494,6 @@ _RULES: list[tuple[type, Callable[..., bool | None]]] = [
   (trees.Group, _same_group),
   (trees.Matrix, _same_matrix),
   (trees.Ratio, _same_ratio),
+  (trees.Congruence, _same_congruence),
 ]
 _RELATION_RULES = (_same_named_values, _same_equation, _same_inequality)

@@ -11,13 +11,16 @@ MAX_DIGITS = 1000
 
 FUNCTIONS = frozenset(
   "sin cos tan cot sec csc cis arcsin arccos arctan sinh cosh tanh log ln lg"
-  " exp sqrt cbrt min max gcd lcm sgn abs floor ceiling".split()
+  " exp sqrt cbrt fraction rational min max gcd lcm sgn abs floor"
+  " ceiling".split()
 )
 _FUNCTION_ALIASES = {
   "asin": "arcsin",
   "acos": "arccos",
   "atan": "arctan",
   "ceil": "ceiling",
+  "Fraction": "fraction",
+  "Rational": "rational",
   "sign": "sgn",
 }
 GREEK = frozenset(
@@ -28,7 +31,14 @@ _SHORT_WORDS = frozenset(
   "odd yes all none red one two six ten may no am pm way per sq if for when"
   " otherwise to dne".split()
 )
-_KNOWN = {"infinity": "infty", "inf": "infty", "pi": "pi", "div": "/"}
+_KNOWN = {
+  "infinity": "infty",
+  "inf": "infty",
+  "oo": "infty",
+  "pi": "pi",
+  "div": "/",
+}
+_CURRENCY_CODES = frozenset("USD EUR GBP JPY".split())
 _SEPARATORS = frozenset(["and", "or"])
 _TOKEN = re.compile(
   r"""
@@ -121,6 +131,8 @@ def _letters(run: str, spaced: bool) -> list[Token]:
     return [Token("function", run, spaced)]
   if lower in _KNOWN:
     return [Token("command", _KNOWN[lower], spaced)]
+  if run in _CURRENCY_CODES:
+    return [Token("currency", lower, spaced)]
   if run in GREEK:
     return [Token("command", run, spaced)]
   if run[:-1] in FUNCTIONS and run not in units.BY_WORD:  # sinx

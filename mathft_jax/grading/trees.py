@@ -128,11 +128,19 @@ class Ratio:
 class Relation:
   """A chain such as 1 < x <= 2: one sign between each two sides.
 
-  Signs: "=", "~" (about), "<", "<=", ">", ">=", "!=", "in".
+  Signs: "=", "~" (about), "<", "<=", ">", ">=", "!=", "in", "===".
   """
 
   sides: "tuple[Tree, ...]"
   signs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Congruence:
+  """x = 3 mod 7; one side alone is a residue."""
+
+  sides: "tuple[Tree, ...]"
+  modulus: "Tree"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,6 +168,7 @@ Tree = (
   | Matrix
   | Ratio
   | Relation
+  | Congruence
   | Unread
 )
 

@@ -1,0 +1,81 @@
+"""Comparison of solutions with an integer in them: pi/4 + k pi, k in Z."""
+
+import dataclasses
+from typing import Any
+
+from mathft_jax.grading import numeric, trees
+
+INTEGERS = trees.Symbol("mathbb(Z)")
+
+# Each member of one family with a small index is looked for in the other.
+_SMALL = range(-6, 7)
+_LARGE = range(-40, 41)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """Members of `forms` for every integer `index`; `name` is what they are."""
+
+  name: trees.Tree | None
+  forms: tuple[trees.Tree, ...]
+  index: str
+
+  def members(self, numbers: range) -> list[Any]:
+    return [
+      numeric.value_with(form, self._lookup(number))
+      for form in self.forms
+      for number in numbers
+    ]
+
+  def _lookup(self, number: int):
+    def lookup(name: str) -> Any:
+      if name == self.index:
+        return numeric.number(number)
+      return numeric.symbol_value(name)
+
+    return lookup
+
+
+def read(tree: trees.Tree) -> Family | None:
+  """The family that "x = 4k + 1, k in Z" is, None for anything else."""
+  if not isinstance(tree, trees.Collection):
+    return None
+  indices = [
+    item.sides[0].name
+    for item in tree.items
+    if isinstance(item, trees.Relation)
+    and item.signs == ("in",)
+    and item.sides[1] == INTEGERS
+    and isinstance(item.sides[0], trees.Symbol)
+  ]
+  if len(indices) != 1:
+    return None
+  name = None
+  forms: list[trees.Tree] = []
+  for item in tree.items:
+    if isinstance(item, trees.Relation):
+      if item.signs != ("=",):
+        continue
+      name, item = item.sides
+    forms += item.items if isinstance(item, trees.Collection) else [item]
+  if not forms or not all(map(trees.is_expression, forms)):
+    return None
+  return Family(name, tuple(forms), indices[0])
+
+
+def same(first: trees.Tree, second: trees.Tree) -> bool | None:
+  """Whether two families have the same members; None if one is no family."""
+  a, b = read(first), read(second)
+  if a is None or b is None:
+    return None
+  if a.name is not None and b.name is not None and a.name != b.name:
+    return False
+  return _is_part(a, b) and _is_part(b, a)
+
+
+def _is_part(part: Family, whole: Family) -> bool:
+  found = [x for x in whole.members(_LARGE) if x is not None]
+  return all(
+    x is not None and any(numeric.agree(x, y) for y in found)
+    for x in part.members(_SMALL)
+  )
