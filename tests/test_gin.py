@@ -2,6 +2,7 @@
 
 import collections
 import importlib
+import json
 import re
 
 import gin
@@ -33,6 +34,11 @@ _MADE_BY_A_RUN = {
   "arith_evaluator": [
     "INITIAL_CHECKPOINT_PATH='arith_base'",
     "VALIDATION_CANDIDATES='candidates'",
+    "EVALUATOR_DATA='rows'",
+  ],
+  "arith_decode_and_rerank": [
+    "GENERATOR_CHECKPOINT='arith_base'",
+    "EVALUATOR_CHECKPOINT='arith_base'",
   ],
 }
 
@@ -139,6 +145,22 @@ def _write_graded_candidates(directory):
   candidates.grade(directory)
 
 
+def _write_evaluator_rows(directory):
+  """As many graded candidates as a batch needs."""
+  graded = [
+    {"solution": "2", "is_correct": True},
+    {"solution": "3", "is_correct": False},
+  ]
+  rows = [
+    {"problem_id": str(i), "problem": "1 + 1?", "candidates": graded}
+    for i in range(16)
+  ]
+  directory.mkdir()
+  for split in ("train", "validation"):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (directory / f"{split}.jsonl").write_text(lines)
+
+
 @pytest.mark.parametrize("recipe", _RECIPES)
 def test_the_operative_config_holds_every_binding(
   recipe, tmp_path, monkeypatch
@@ -149,6 +171,7 @@ def test_the_operative_config_holds_every_binding(
 
   monkeypatch.chdir(tmp_path)
   _write_graded_candidates(tmp_path / "candidates")
+  _write_evaluator_rows(tmp_path / "rows")
   flags = [
     f"MODEL_DIR='{tmp_path}/run'",
     *_ASKED.get(recipe, []),
@@ -157,14 +180,14 @@ def test_the_operative_config_holds_every_binding(
   configured = _parse(recipe, flags)
   with pytest.raises(_Started):
     configured(on_start=stop)
-  files = list((tmp_path / "run").iterdir())
-  assert [path.name for path in files] == [gin_flags.OPERATIVE_CONFIG]
-  written = files[0].read_text(encoding="utf-8")
+  path = tmp_path / "run" / gin_flags.OPERATIVE_CONFIG
+  assert not list(path.parent.glob("checkpoints/*"))  # It came first.
+  written = path.read_text(encoding="utf-8")
   for binding in _read(recipe, flags):
     name = re.escape(binding.label.rpartition("/")[2])
     # gin writes the scope of the call, which may be deeper.
     assert re.search(rf"^(\S+/)?{name} = ", written, re.M), binding.label
-  assert _parse_file(files[0], recipe)
+  assert _parse_file(path, recipe)
 
 
 def _parse_file(path, recipe):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mathft_jax.cli import errors
+from mathft_jax.cli import errors, third_party_logs
 from mathft_jax.grading import grader
 from mathft_jax.records import SolvedProblem
 from mathft_jax.sources import (
@@ -126,6 +126,7 @@ def _table(
   args: argparse.Namespace, by_split: Mapping[str, Sequence[SolvedProblem]]
 ) -> Iterator[str]:
   """Yields the lines of Table 1 for one source."""
+  third_party_logs.import_tensorflow()
   from mathft_jax.data import vocabulary
 
   encode = vocabulary.load_vocabulary(args.vocabulary).encode
@@ -150,6 +151,7 @@ def _mean(values: Iterable[int]) -> float:
 
 
 def _show(args: argparse.Namespace) -> int:
+  third_party_logs.import_tensorflow()
   import seqio
 
   from mathft_jax.data import features, locations, vocabulary
@@ -167,6 +169,11 @@ def _show(args: argparse.Namespace) -> int:
   if args.vocabulary:
     provider = features.with_vocabulary(
       provider, vocabulary.load_vocabulary(args.vocabulary)
+    )
+  if args.split not in provider.splits:
+    raise ValueError(
+      f"{args.task} has no split {args.split!r}, only"
+      f" {', '.join(sorted(provider.splits))}"
     )
   dataset = provider.get_dataset(
     sequence_length=None, split=args.split, shuffle=False, num_epochs=1

@@ -4,7 +4,11 @@ Draws candidates from a generator (or takes over given ones), grades them,
 scores them with an evaluator and makes the report, in MODEL_DIR. STAGES chooses
 among decode, grade, score and report; a second start goes on with the rest.
 
-Example: mathft decode-and-rerank --gin_file=recipes/arith_decode_and_rerank.gin
+Example: mathft decode-and-rerank \\
+  --gin_file=recipes/arith_decode_and_rerank.gin \\
+  --gin.MODEL_DIR='"runs/mine"' \\
+  --gin.GENERATOR_CHECKPOINT='"runs/arith_cpu/generator_both"' \\
+  --gin.EVALUATOR_CHECKPOINT='"runs/arith_cpu/evaluator_xent"'
 """
 
 import sys

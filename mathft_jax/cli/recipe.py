@@ -3,7 +3,8 @@
 Runs the stages of a recipe in order in MODEL_DIR; a second start with the same
 command skips what is finished and goes on with the rest.
 
-Example: mathft recipe --gin_file=recipes/arith_cpu.gin
+Example: mathft recipe --gin_file=recipes/arith_cpu.gin \\
+  --gin.MODEL_DIR='"runs/mine"'
 """
 
 import sys

@@ -2,7 +2,8 @@
 
 Goes on from the newest checkpoint in MODEL_DIR if there is one.
 
-Example: mathft train --gin_file=recipes/arith_base.gin
+Example: mathft train --gin_file=recipes/arith_base.gin \\
+  --gin.MODEL_DIR='"runs/mine"'
 """
 
 import sys

@@ -924,8 +924,8 @@ def _expression(tree: trees.Tree) -> trees.Tree:
 def _product_of(factors: list[trees.Tree]) -> trees.Tree:
   if len(factors) == 1:
     return factors[0]
-  if isinstance(factors[-1], trees.Group) and factors[-1].opening == "(":
-    *scalars, vector = factors
+  *scalars, vector = factors
+  if isinstance(vector, trees.Group) and vector.opening == "(":
     scalar = _product_of(scalars)
     _require_expression(scalar)
     if isinstance(scalar, trees.Symbol) and scalar.name.isupper():

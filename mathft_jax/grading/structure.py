@@ -234,19 +234,19 @@ def _same_named_values(
   if first is None or second is None or a.signs[0] != b.signs[0]:
     return False
   if first[0] is not None and second[0] is not None:
-    second = _reordered(second, first[0])
+    second = _reordered(second[0], second[1], first[0])
     if not _are_same_names(first[0], second[0], leaves):
       return False
   return _all(_same(x, y, leaves) for x in first[1] for y in second[1])
 
 
 def _reordered(
-  named: tuple[trees.Tree, tuple[trees.Tree, ...]], order: trees.Tree
+  name: trees.Tree, parts: tuple[trees.Tree, ...], order: trees.Tree
 ) -> tuple[trees.Tree, tuple[trees.Tree, ...]]:
   """(y, x) = (4, 1) as (x, y) = (1, 4), where `order` is (x, y)."""
-  name, (value, *others) = named
+  value = parts[0]
   if (
-    others
+    len(parts) > 1
     or not isinstance(name, trees.Group)
     or not isinstance(order, trees.Group)
     or not isinstance(value, trees.Group)
@@ -254,7 +254,7 @@ def _reordered(
     or len(set(name.items)) != len(name.items)
     or set(name.items) != set(order.items)
   ):
-    return named
+    return name, parts
   by_name = dict(zip(name.items, value.items, strict=True))
   items = tuple(by_name[item] for item in order.items)
   return order, (dataclasses.replace(value, items=items),)

@@ -88,6 +88,10 @@ def run(
   unknown = sorted(set(stages) - set(STAGES))
   if unknown:
     raise ValueError(f"no stages {unknown}; there are {list(STAGES)}")
+  if isinstance(recipe.candidates, Decoding):
+    recipe.candidates.checkpoint.check()
+  for one in recipe.evaluators:
+    one.checkpoint.check()
   directory = pathlib.Path(model_dir)
   directory.mkdir(parents=True, exist_ok=True)
   graph.cache_compilations(directory / "compilation_cache")

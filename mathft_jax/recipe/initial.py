@@ -40,6 +40,19 @@ class Pretrained:
     config, params = self._read()
     return dataclasses.replace(config, scan_layers=self.scan_layers), params
 
+  def check(self) -> None:
+    """Raises FileNotFoundError at once for what could not be read later."""
+    path = pathlib.Path(self.name_or_directory)
+    shipped = pathlib.Path(pretrained.__path__[0]) / path.name
+    directory, _ = _run_and_step(path)
+    if not (directory / _CONFIG).is_file() and not (
+      path.name == str(path) and (shipped / _CONFIG).is_file()
+    ):
+      raise FileNotFoundError(
+        f"no model in {path}: give a folder with {_CONFIG} and safetensors,"
+        " that of a training run, or the name of a shipped model"
+      )
+
   def _read(self) -> tuple[transformer.TransformerConfig, Any]:
     path = pathlib.Path(self.name_or_directory)
     shipped = pathlib.Path(pretrained.__path__[0]) / path.name

@@ -31,7 +31,8 @@ def run(
 
   `initial_checkpoint_path` is what `initial.Pretrained` reads. `data` tells
   where the rows of file-based sources lie. `on_start` is called with the
-  directory once the arguments are found to fit. Prints the best checkpoint.
+  directory once the arguments, and the run that is there, are found to fit.
+  Prints the best checkpoint.
   """
   directory = pathlib.Path(model_dir)
   recipe_data.register_tasks(task_modules, [mixture_or_task_name])
@@ -40,8 +41,11 @@ def run(
   initial.check_vocabulary(config, model.vocabulary)
   params = _initial_params(config, initial_checkpoint_path)
   evaluate = make_evaluate(model, mixture_or_task_name)
-  on_start(directory)
-  initial.write_config(directory, config)
+
+  def begin() -> None:
+    on_start(directory)
+    initial.write_config(directory, config)
+
   graph.cache_compilations(directory / "compilation_cache")
   finished = finetune.finetune(
     model,
@@ -51,6 +55,7 @@ def run(
     model_dir=directory,
     params=params,
     seed=seed,
+    on_start=begin,
   )
   numbers = ", ".join(f"{k} {v:.4f}" for k, v in finished.metrics.items())
   print(f"Best: {finished.checkpoints}/{finished.best_step} ({numbers})")

@@ -61,7 +61,8 @@ def _check_names(runs: Sequence[results.RunResults]) -> None:
     if name in places:
       raise ValueError(
         f"{places[name]} and {directory} are both named {name!r}; give one"
-        f" of them another name in its {manifest.NAME}"
+        f" of them another name in its {manifest.NAME}, or its recipe another"
+        " NAME (--gin.NAME='\"other\"')"
       )
     places[name] = directory
 

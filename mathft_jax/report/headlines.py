@@ -82,10 +82,12 @@ def claims(runs: Sequence[RunResults]) -> Table:
     ),
     tuple(rows),
     (
-      "Yes or no where the 95 % interval leaves out 0, otherwise undecided."
+      "Yes or no where the 95 % interval leaves out 0, otherwise undecided;"
+      " equal where no problem makes a difference."
       " The best re-ranking was chosen on these same problems, which is"
       f" optimistic; W.RR.MajK with K = {DEFAULT_K} was not. K = 1 and"
-      " N\N{PRIME} = N, which are majority vote, could not be chosen.",
+      " N\N{PRIME} = N, which are majority vote but for ties, could not be"
+      " chosen.",
     ),
   )
 

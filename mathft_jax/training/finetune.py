@@ -75,12 +75,14 @@ def finetune(
   model_dir: str | pathlib.Path,
   params: Any = None,
   seed: int = 0,
+  on_start: Callable[[], None] = lambda: None,
 ) -> Finished:
   """Trains `model` on a registered task or mixture; goes on where it stopped.
 
   Starts from `params`, or from new ones. In `model_dir` it leaves
   `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `best.json`. The best
-  checkpoint by `evaluate` is the result, not the last one.
+  checkpoint by `evaluate` is the result, not the last one. `on_start` is called
+  before the first step, once the run there is found to be the same one.
   """
   model_dir = pathlib.Path(model_dir)
   mesh = partitioning.make_mesh(config.mesh_shape)
@@ -136,6 +138,7 @@ def finetune(
       put_batch=functools.partial(partitioning.shard_batch, mesh),
       log_period=config.log_period,
       name=model_dir.name,
+      on_start=on_start,
     )
     best = checkpointer.best()
   assert best is not None  # The loop saves at its last step.

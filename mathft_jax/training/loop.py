@@ -44,12 +44,14 @@ def train(
   put_batch: Callable[[Mapping[str, np.ndarray]], Any],
   log_period: int = 50,
   name: str = "train",
+  on_start: Callable[[], None] = lambda: None,
 ) -> train_state.TrainState:
   """Trains to `num_steps` and returns the last state.
 
   Goes on from the newest checkpoint of `checkpointer` where there is one.
   Every `eval_period` steps, and at the end, `evaluate(params)` runs, and a
-  checkpoint is saved with its numbers, `checkpoint.BEST` among them.
+  checkpoint is saved with its numbers, `checkpoint.BEST` among them. `on_start`
+  is called once the checkpoint is found to be of the same stream.
 
   Raises FloatingPointError, which names the steps, if a loss or gradient was
   not finite; nothing was updated with it.
@@ -58,6 +60,7 @@ def train(
   if restored is not None:
     state, stream_state = restored
     stream.restore(stream_state)
+  on_start()
   start = int(state.step)
   window = _Window(start)
   progress = tqdm.tqdm(

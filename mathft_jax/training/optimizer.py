@@ -19,7 +19,7 @@ class WarmupCosine:
     if self.warmup_steps >= num_steps:
       raise ValueError(
         f"{self.warmup_steps} warm-up steps leave nothing of {num_steps}"
-        " training steps; warm up for fewer"
+        " training steps; set WarmupCosine.warmup_steps lower"
       )
     return optax.warmup_cosine_decay_schedule(
       init_value=0.0,
