@@ -145,6 +145,19 @@ def test_a_run_without_a_configuration_says_what_writes_it(
   assert "no config.json" in capsys.readouterr().err
 
 
+def test_a_misspelt_checkpoint_binds_no_folder(
+  finished_run, tmp_path, capsys
+):
+  run = tmp_path / "run"
+  flags = [
+    flag.replace("evaluator_xent", "evaluator_xenf")
+    for flag in _flags(run, finished_run)
+  ]
+  assert decode_and_rerank.main(flags) == 2
+  assert "no model in" in capsys.readouterr().err
+  assert not run.exists()
+
+
 def _flat(params):
   import jax
   import numpy as np

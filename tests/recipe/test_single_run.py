@@ -24,7 +24,7 @@ def _flags(run, *bindings, shape=_TINY_SHAPE):
     *(f"--gin.TransformerConfig.{name}={value}" for name, value in shape),
     "--gin.TRAIN_STEPS=2",
     "--gin.EVAL_PERIOD=1",
-    "--gin.BATCH_SIZE=2",
+    *([] if "BATCH_SIZE=4" in bindings else ["--gin.BATCH_SIZE=2"]),
     "--gin.WarmupCosine.warmup_steps=1",
     "--gin.HeldOutLoss.num_batches=1",
     *(f"--gin.{binding}" for binding in bindings),
@@ -42,7 +42,10 @@ def test_a_run_leaves_a_model_from_which_another_starts(tmp_path, capsys):
   first, second = tmp_path / "first", tmp_path / "second"
   assert train.main(_flags(first)) == 0
   assert f"Best: {first}/checkpoints/" in capsys.readouterr().out
-  assert (first / "operative_config.gin").is_file()
+  written = (first / "operative_config.gin").read_text()
+  error = _error(capsys, *_flags(first, "BATCH_SIZE=4"))
+  assert "batch_size 2 there, 4 here" in error
+  assert (first / "operative_config.gin").read_text() == written
   start = f"INITIAL_CHECKPOINT_PATH='{first}/checkpoints'"
   assert train.main(_flags(second, start)) == 0
   config, _ = initial.Pretrained(str(second))()
