@@ -60,7 +60,7 @@ _EQUALS = re.compile(r"(?<=[A-Za-z0-9)}]) (?:equals|is equal to) ?(?=\S)")
 _BEGINS_SENTENCE = re.compile(r"(?:[A-Z][a-z]+|[a-z]{2,})(?: |$)|A [a-z]")
 _HEDGES = re.compile(
   r"(?:not|either|neither|never|maybe|perhaps|possibly|between|less|more"
-  r"|greater|fewer|at least|at most|undefined unless)(?![A-Za-z])",
+  r"|greater|fewer|at least|at most|undefined unless)(?![A-Za-z])(?=.)",
   re.IGNORECASE,
 )
 _FILLERS = re.compile(
@@ -152,7 +152,7 @@ def _said(text: str) -> str:
   while filler:
     text = text[filler.end() :]
     filler = _FILLERS.match(text)
-  text = _EQUALS.sub("=", text)
+  text = _EQUALS.sub("=", text).rstrip(" .")
   all_but = _ALL_BUT.fullmatch(text)
   if all_but:
     removed = all_but["rest"].rpartition("=")[2]
