@@ -145,9 +145,7 @@ def test_a_run_without_a_configuration_says_what_writes_it(
   assert "no config.json" in capsys.readouterr().err
 
 
-def test_a_misspelt_checkpoint_binds_no_folder(
-  finished_run, tmp_path, capsys
-):
+def test_a_misspelt_checkpoint_binds_no_folder(finished_run, tmp_path, capsys):
   run = tmp_path / "run"
   flags = [
     flag.replace("evaluator_xent", "evaluator_xenf")
