@@ -121,7 +121,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _has_imaginary(tree: trees.Tree) -> bool:
-  return any(leaf == trees.Constant("i") for leaf in trees.leaves(tree))
+  return any(leaf == trees.IMAGINARY_UNIT for leaf in trees.leaves(tree))
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -172,6 +172,9 @@ Tree = (
   | Unread
 )
 
+PI = Constant("pi")
+E = Constant("e")
+IMAGINARY_UNIT = Constant("i")
 INFINITY = Constant("infinity")
 REALS = Group(
   "(", ")", (Call("multiply", (Number(Fraction(-1)), INFINITY)), INFINITY)

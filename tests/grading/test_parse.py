@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from mathft_jax.grading import normalize, parse, tokens, trees, values
+from mathft_jax.grading import cursor, normalize, parse, tokens, trees, values
 
 
 def _read(text: str) -> parse.Answer:
@@ -99,8 +99,8 @@ def test_units_are_kept_apart_from_the_number(text, units):
 @pytest.mark.parametrize(
   "text",
   [
-    "(" * (parse.MAX_DEPTH + 1) + "1" + ")" * (parse.MAX_DEPTH + 1),
-    "^".join("2" * (parse.MAX_DEPTH + 2)),
+    "(" * (cursor.MAX_DEPTH + 1) + "1" + ")" * (cursor.MAX_DEPTH + 1),
+    "^".join("2" * (cursor.MAX_DEPTH + 2)),
     "9" * (tokens.MAX_DIGITS + 1),
     "x+" * tokens.MAX_TOKENS + "x",
     "1" * (normalize.MAX_LENGTH + 1),
