@@ -1,6 +1,8 @@
 """`mathft grade`: grades and clusters the answers of candidates."""
 
 import argparse
+import collections
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ import tqdm
 
 from mathft_jax import records, samples
 from mathft_jax.cli import errors
-from mathft_jax.grading import grader
+from mathft_jax.grading import explain, grader
 from mathft_jax.rerank import clusters
 
 _PROGRAM = "mathft grade"
@@ -28,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     not is_pair and (args.reference, args.candidate) != (None, None)
   ):
     parser.error("give candidates, or both --reference and --candidate")
+  if args.explain and not is_pair:
+    parser.error("--explain is for a pair: --reference and --candidate")
   if is_pair:
     return errors.exit_code(_PROGRAM, lambda: _grade_pair(args))
   return errors.exit_code(_PROGRAM, lambda: _grade_candidates(args))
@@ -39,6 +43,8 @@ def _grade_pair(args: argparse.Namespace) -> int:
     f"{'equivalent' if grade.is_correct else 'not equivalent'}"
     f" (decided by {grade.decided_by})"
   )
+  if args.explain:
+    print("\n".join(explain.explain(args.reference, args.candidate)))
   return 0 if grade.is_correct else _NOT_EQUIVALENT
 
 
@@ -50,8 +56,11 @@ def _grade_candidates(args: argparse.Namespace) -> int:
     left = [s for s in problems if s.problem.problem_id not in store.finished]
     if store.finished:
       print(f"{len(store.finished)} of {len(problems)} are graded already")
-    for sampled in tqdm.tqdm(left, unit="problem", file=sys.stderr):
-      store.append(clusters.grade_problem(sampled).to_json())
+    graded = clusters.grade_problems(left, args.num_workers)
+    for problem in tqdm.tqdm(
+      graded, total=len(left), unit="problem", file=sys.stderr
+    ):
+      store.append(problem.to_json())
   _print_summary(list(samples.read_grades(output).values()))
   print(f"Grades: {output}")
   return 0
@@ -90,12 +99,14 @@ def _print_summary(graded: Sequence[records.GradedProblem]) -> None:
     if index != records.GREEDY_INDEX
   ]
   num_correct = sum(grade.is_correct for grade in grades)
-  num_undecided = sum(grade.decided_by == "undecided" for grade in grades)
+  stages = collections.Counter(grade.decided_by for grade in grades)
   num_clusters = sum(len(problem.clusters) for problem in graded)
   print(
     f"{len(graded)} problems, {len(grades)} candidates: {num_correct} correct,"
-    f" {num_undecided} undecided, {num_clusters} clusters"
+    f" {num_clusters} clusters"
   )
+  counts = (f"{stage} {number}" for stage, number in stages.most_common())
+  print(f"Decided by: {', '.join(counts) or 'nothing'}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +134,26 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument("--reference", help="the reference answer of a pair")
   parser.add_argument("--candidate", help="the other answer of a pair")
+  parser.add_argument(
+    "--explain",
+    action="store_true",
+    help="says how the two answers of a pair were understood",
+  )
+  parser.add_argument(
+    "--num_workers",
+    type=_positive,
+    default=os.cpu_count() or 1,
+    metavar="N",
+    help="processes that grade candidates (default: one a core)",
+  )
   return parser
+
+
+def _positive(text: str) -> int:
+  number = int(text)
+  if number < 1:
+    raise argparse.ArgumentTypeError(f"{number} is not positive")
+  return number
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def _clean(text: str) -> str:
   text = text.lstrip(' *`,;:"#').rstrip(' *`.,;:"')
   if text.startswith("__") and text.endswith("__"):
     text = text.strip("_")
-  if len(text) > 2 and text[0] == text[-1] == "'":
+  while len(text) > 2 and text[0] == text[-1] == "'":
     text = text[1:-1]
   if _SPACED_THOUSANDS.fullmatch(text):
     text = text.replace(" ", "")

@@ -1,11 +1,16 @@
 """Candidates -> clusters of equivalent answers."""
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mathft_jax import records
 from mathft_jax.grading import grader
 from mathft_jax.records import Cluster, Grade, GradedProblem, SampledProblem
+
+_FEW_PROBLEMS = 200
+_CHUNK = 16
 
 
 def cluster(
@@ -69,6 +74,23 @@ def grade_problem(sampled: SampledProblem) -> GradedProblem:
     grades={c.index: by_answer[c.answer] for c in [*greedy, *candidates]},
     clusters=tuple(clusters),
   )
+
+
+def grade_problems(
+  sampled: Sequence[SampledProblem], num_workers: int = 1
+) -> Iterator[GradedProblem]:
+  """`grade_problem` of each, in order, over several processes.
+
+  A process starts in a third of a second, so few problems are graded in this
+  one.
+  """
+  if num_workers == 1 or len(sampled) < _FEW_PROBLEMS:
+    yield from map(grade_problem, sampled)
+    return
+  # Forking a process with threads, as JAX and TensorFlow have, may hang it.
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
+    yield from pool.map(grade_problem, sampled, chunksize=_CHUNK)
 
 
 def with_scores(

@@ -40,7 +40,9 @@ def test_every_candidate_of_a_directory_is_graded(candidates, capsys):
   assert list(graded) == ["a", "b", "c"]
   verdicts = {i: g.is_correct for i, g in graded["b"].grades.items()}
   assert verdicts == {-1: True, 0: True, 1: False}
-  assert "3 problems, 6 candidates: 3 correct" in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert "3 problems, 6 candidates: 3 correct" in printed
+  assert "Decided by: exact 3, value 3" in printed
 
 
 def test_one_file_may_be_named_instead_of_its_directory(candidates):
@@ -95,8 +97,31 @@ def test_a_pair_answers_with_its_exit_code(capsys):
   assert capsys.readouterr().out.startswith("not equivalent")
 
 
+def test_a_pair_is_explained(capsys):
+  pair = ["--reference", "(2,\\infty)", "--candidate", "x > 2 cm"]
+  assert grade.main([*pair, "--explain"]) == 0
+  assert capsys.readouterr().out.splitlines() == [
+    "equivalent (decided by value)",
+    "reference: (2,\\infty)",
+    "  read from: (2, \\infty)",
+    "  read as: (2, infinity), in order",
+    "candidate: x > 2 cm",
+    "  read from: x>2 cm",
+    "  read as: x > 2",
+    "  unit: cm",
+    "decided by value: by exact values and structure",
+  ]
+
+
 @pytest.mark.parametrize(
-  "argv", [[], ["--reference", "1"], ["dir", "--reference", "1"]]
+  "argv",
+  [
+    [],
+    ["--reference", "1"],
+    ["dir", "--reference", "1"],
+    ["dir", "--explain"],
+    ["dir", "--num_workers", "0"],
+  ],
 )
 def test_half_a_request_is_refused(argv):
   with pytest.raises(SystemExit) as stopped:

@@ -90,3 +90,22 @@ def test_scores_follow_their_members():
 def test_a_member_without_a_score_is_named():
   with pytest.raises(ValueError, match=r"candidates \[2\] have no score"):
     clusters.with_scores([records.Cluster("a", (0, 2))], {0: -1.0})
+
+
+def test_processes_grade_as_one_does(monkeypatch):
+  monkeypatch.setattr(clusters, "_FEW_PROBLEMS", 2)
+  sampled = [
+    records.SampledProblem(
+      records.Problem(str(i), "?", str(i)),
+      None,
+      tuple(
+        records.Candidate(str(i), j, "", str(i * j), 1, -1.0, "eos")
+        for j in range(3)
+      ),
+      "generator",
+      {},
+    )
+    for i in range(40)
+  ]
+  alone = list(map(clusters.grade_problem, sampled))
+  assert list(clusters.grade_problems(sampled, num_workers=2)) == alone
