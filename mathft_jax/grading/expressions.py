@@ -5,6 +5,7 @@ What stands in brackets may be more than an expression: `_items_until` is the
 business of the parser of whole answers.
 """
 
+import abc
 import dataclasses
 import re
 from fractions import Fraction
@@ -82,7 +83,7 @@ _COMMANDS = {
 }
 
 
-class ExpressionParser(cursor.Cursor):
+class ExpressionParser(cursor.Cursor, abc.ABC):
   """Reads one expression; `units` gathers the units that stand beside it."""
 
   # A word at which an expression ends: "if" in a function by cases.
@@ -94,13 +95,13 @@ class ExpressionParser(cursor.Cursor):
     self._bars = 0  # how many |...| are open at this bracket level
     self._angles = 0  # how many trigonometric arguments are open
 
+  @abc.abstractmethod
   def _items_until(self, *closers: str) -> tuple[trees.Tree, ...]:
     """What stands up to one of the closing marks, which it takes."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def _set(self) -> trees.Tree:
     """What follows an opening brace of a set."""
-    raise NotImplementedError
 
   def _sum(self) -> trees.Tree:
     total: list[trees.Tree] = []

@@ -26,8 +26,6 @@ MAX_ITEMS = 64
 _EQUALITIES = frozenset("=~")
 _REVERSED = {">": "<", ">=": "<="}
 _CHOICES = frozenset("ABCDEFGHIJ")
-# e and i are constants, a lone f may be a function.
-_LOWER_CHOICES = frozenset("abcd")
 
 
 class Leaves(Protocol):
@@ -65,15 +63,18 @@ def compare(
   kinds = {type(a), type(b)}
   if trees.Words in kinds and len(kinds) == 2 and trees.Relation not in kinds:
     return bool(first.letters) and first.letters == second.letters
-  if _is_choice(first.text) and _is_choice(second.text):
+  if _are_choices(first.text, second.text):
     return first.letters == second.letters
   return _same(a, b, leaves)
 
 
-def _is_choice(text: str) -> bool:
-  """Whether an answer is a letter such as "(C)": its case says nothing."""
-  return text.strip("()").upper() in _CHOICES and (
-    text.startswith("(") or text.isupper() or text in _LOWER_CHOICES
+def _are_choices(first: str, second: str) -> bool:
+  """Whether one is a letter in brackets, "(C)", and the other a letter too.
+
+  Their case says nothing; of letters without brackets it does.
+  """
+  return (first.startswith("(") or second.startswith("(")) and all(
+    text.strip("()").upper() in _CHOICES for text in (first, second)
   )
 
 
