@@ -10,14 +10,16 @@ def answer(
   text: str,
   example: Mapping[str, Any] | None = None,
   is_target: bool = False,
+  takes_last_number: bool = False,
 ) -> str | None:
   """The `postprocess_fn` of generator tasks.
 
   For a target: the reference answer of its example. For a prediction: the
-  answer that the solution states, None if it states none.
+  answer that the solution states, None if it states none; with
+  `takes_last_number` (a partial's) as `grading.extract` says.
   """
   if not is_target:
-    return extract.extract_answer(text)
+    return extract.extract_answer(text, takes_last_number)
   if example is None or "answer" not in example:
     raise ValueError("the example of a target has no feature 'answer'")
   reference = example["answer"]

@@ -20,20 +20,45 @@ _PHRASE = re.compile(
   re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
+_NUMBER = re.compile(
+  r"""
+    (?<![A-Za-z\d_.,])
+    (?P<sign> (?<![\w)}\]%])[-−] )?
+    (?: \\?[$€£¥]\s? )?
+    (?P<negative> [-−](?=\d) )?
+    (?: (?P<whole> \d{1,3}(?:(?:,|\{,\}|\\[,!])\d{3})+ (?!\d) | \d+ )
+        (?P<decimals> \.\d+ )?
+        (?P<divisor> \s?/\s?\d+ (?![\d.]) )?
+      | (?P<point> \.\d+ )
+      | \\[dt]?frac\s?\{(?P<top>\d+)\}\s?\{(?P<bottom>\d+)\} )
+  """,
+  re.VERBOSE,
+)
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _DELIMITED = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 
 
-def extract_answer(solution: str) -> str | None:
+def extract_answer(
+  solution: str, takes_last_number: bool = False
+) -> str | None:
   """Returns the final answer, None where the solution states none.
 
   That is the last "# Answer" section; else the last balanced, non-empty
   \\boxed{} or \\fbox{}; else what follows the last "the answer is", "Answer:"
   or "####". An answer section that holds a box yields the box's content.
+
+  `takes_last_number` is for word problems as those of GSM8K, whose samples
+  often state no answer: else the last number is it, or in the last line with
+  a number the last one in bold. It comes without its currency, percent sign
+  and separators.
   """
   section = _last_section(solution)
   if section:
     return _last_box(section) or section
-  return _last_box(solution) or _last_phrase(solution)
+  answer = _last_box(solution) or _last_phrase(solution)
+  if answer is None and takes_last_number:
+    return _last_number(solution)
+  return answer
 
 
 def _last_section(solution: str) -> str | None:
@@ -85,3 +110,28 @@ def _last_phrase(text: str) -> str | None:
         return rest[len(opening) : end].strip() or None
   end = _SENTENCE_END.search(rest)
   return rest[: end.start() if end else None].strip(" \t*") or None
+
+
+def _last_number(text: str) -> str | None:
+  found = None
+  for found in _NUMBER.finditer(text):  # noqa: B007
+    pass
+  if found is None:
+    return None
+  line = text[text.rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
+  in_bold = [
+    number
+    for bold in _BOLD.finditer(line)
+    for number in _NUMBER.finditer(bold[1])
+  ]
+  return _plain(in_bold[-1] if in_bold else found)
+
+
+def _plain(number: re.Match[str]) -> str:
+  sign = "-" if number["sign"] or number["negative"] else ""
+  if number["top"]:
+    return f"{sign}{number['top']}/{number['bottom']}"
+  whole = "".join(filter(str.isdecimal, number["whole"] or ""))
+  divisor = (number["divisor"] or "").replace(" ", "")
+  decimals = number["decimals"] or number["point"] or ""
+  return f"{sign}{whole}{decimals}{divisor}"

@@ -26,7 +26,8 @@ class SamplingConfig:
 
   `prompts_per_batch` problems are sampled at once, `num_candidates` rows each.
   A prompt longer than `max_prompt_tokens` is an error. A candidate without EOS
-  after `max_tokens` ends there.
+  after `max_tokens` ends there. `takes_last_number` is for solutions that
+  may state no answer, as those of GSM8K (`grading.extract`).
   """
 
   num_candidates: int = 64
@@ -35,6 +36,7 @@ class SamplingConfig:
   max_tokens: int = 512
   prompts_per_batch: int = 8
   seed: int = 0
+  takes_last_number: bool = False
 
   def describe(self) -> dict[str, Any]:
     """What a candidates file says of how it came about."""
@@ -42,6 +44,7 @@ class SamplingConfig:
       "num_candidates": self.num_candidates,
       "seed": self.seed,
       "max_tokens": self.max_tokens,
+      "takes_last_number": self.takes_last_number,
       **sampling.describe(self.next_token),
     }
 
@@ -199,7 +202,7 @@ class Sampler:
       problem_id=problem.problem_id,
       index=index,
       solution=solution,
-      answer=extract.extract_answer(solution),
+      answer=extract.extract_answer(solution, self._config.takes_last_number),
       num_tokens=num_tokens,
       log_prob=float(generated.log_probs[row]),
       finish_reason="eos" if has_ended else "length",

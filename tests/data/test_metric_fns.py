@@ -14,6 +14,7 @@ def test_a_target_is_its_reference_and_a_prediction_what_it_states():
   example = {"answer": "é".encode()}
   assert metric_fns.answer("", example=example, is_target=True) == "é"
   assert metric_fns.answer("It stops in the mid") is None
+  assert metric_fns.answer("It is 12.", takes_last_number=True) == "12"
 
 
 def test_accuracy_grades_and_counts_a_missing_answer_as_wrong():

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mathft_jax import prompts
-from mathft_jax.grading import extract
+from mathft_jax.grading import extract, grader
 
 
 @pytest.mark.parametrize(
@@ -40,18 +40,65 @@ def test_last_statement_of_the_strongest_kind_wins(solution, answer):
   assert extract.extract_answer(solution) == answer
 
 
+@pytest.mark.parametrize(
+  ("solution", "answer"),
+  [
+    ("She makes $9 * 2 = 18 a day.", "18"),
+    ("so 40,000 + 50,000 = $<<1+2=130000>>130,000.50.", "130000.50"),
+    ("The profit is \\$1{,}234.", "1234"),
+    ("He is left with -$5.", "-5"),
+    ("He is left with $-5 now", "-5"),
+    ("That leaves 16-7", "7"),
+    ("There are **12** eggs for 3 people.\nWell done!", "12"),
+    ("There are **12** eggs for 3 people.\nSo 4 each.", "4"),
+    ("Each gets 3/4 of it.", "3/4"),
+    ("Each gets $\\frac{3}{4}$ of it.", "3/4"),
+    ("About 25% of them", "25"),
+    ("It weighs .5 kg", ".5"),
+    ("Numbers 1, 2, 3", "3"),
+    ("The answer is 7. I checked it 2 times.", "7"),
+    ("\\boxed{7} as 3 + 4 = 7 and 4 + 3 = 7 (2 ways)", "7"),
+    ("No number, but x2 and A4", None),
+    ("", None),
+  ],
+)
+def test_the_last_number_is_a_last_resort(solution, answer):
+  assert extract.extract_answer(solution, takes_last_number=True) == answer
+
+
+def test_last_numbers_of_real_solutions_are_judged_as_their_authors_did(
+  shared_dir,
+):
+  folder = shared_dir / "data" / "gsm8k"
+  num_solutions, wrong = 0, []
+  with gzip.open(folder / "example_model_solutions.jsonl.gz", "rt") as lines:
+    for row in map(json.loads, lines):
+      # "A: 70000" ends the reference and most solutions, but not all.
+      reference = row["ground_truth"].rpartition("A: ")[2].strip()
+      for model in ("6b_finetuning", "175b_verification"):
+        answer = extract.extract_answer(row[model]["solution"], True)
+        num_solutions += 1
+        if (
+          grader.is_equivalent(reference, answer or "")
+          != row[model]["is_correct"]
+        ):
+          wrong.append((reference, row[model]))
+  assert num_solutions == 2_638
+  assert wrong == []
+
+
 def test_generator_targets_yield_their_answer():
   targets = prompts.generator_targets("12 * 2 = 24", "24")
   assert extract.extract_answer(targets) == "24"
 
 
 @pytest.mark.parametrize(
-  "unit", ["\\", "{", "}", "\\boxed{", "# Answer\n", "answer is ", "\n", "#"]
+  "unit", ["\\", "{", "}", "\\boxed{", "# Answer\n", "answer is ", "\n", "#", "1", "1,", "1/", "$-", "*", "**1"]
 )
 def test_a_megabyte_of_anything_takes_a_second_at_most(unit):
   text = unit * (1_000_000 // len(unit))
   start = time.perf_counter()
-  extract.extract_answer(text)
+  extract.extract_answer(text, takes_last_number=True)
   assert time.perf_counter() - start < 1.5
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from mathft_jax import prompts, records
 from mathft_jax.decoding import sampling
+from mathft_jax.grading import extract
 from mathft_jax.inference import sampler
 from mathft_jax.models import generator, transformer
 
@@ -63,12 +64,28 @@ def test_each_problem_has_its_candidates_in_order(
       "num_candidates": 3,
       "seed": 7,
       "max_tokens": 6,
+      "takes_last_number": False,
       "rule": "nucleus",
       "p": 0.95,
       "temperature": 1.0,
     }
   # Different keys draw different candidates.
   assert len({c.solution for s in sampled for c in s.candidates}) > 5
+
+
+def test_a_solution_without_an_answer_may_yield_its_last_number(
+  model, params, problems
+):
+  config = dataclasses.replace(_CONFIG, takes_last_number=True)
+  for s in sampler.Sampler(model, config).sample(
+    params, problems, generator="tiny"
+  ):
+    assert s.sampling["takes_last_number"]
+    for c in s.candidates:
+      assert c.answer == extract.extract_answer(c.solution, True)
+      if any(map(str.isdecimal, c.solution)):
+        return
+  pytest.fail("no solution with a digit was drawn")
 
 
 def test_candidates_end_with_eos_or_at_the_limit(sampled, arith_vocabulary):
