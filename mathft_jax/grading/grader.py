@@ -8,6 +8,7 @@ from mathft_jax.grading import (
   normalize,
   numeric,
   parse,
+  phrases,
   structure,
   trees,
   values,
@@ -92,6 +93,8 @@ def _decided(first: str, second: str) -> Grade:
 
 def _by_reading(first: str, second: str) -> bool | None:
   """What is no mathematics equals nothing but its own letters."""
+  if phrases.core(first) == phrases.core(second):
+    return True
   a, b = parse.parse(first), parse.parse(second)
   for answer in (a, b):
     if isinstance(answer.tree, trees.Unread):

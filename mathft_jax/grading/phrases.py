@@ -3,6 +3,7 @@
 Everything here is text to text, on normalized answers, in linear time.
 """
 
+import functools
 import re
 
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -98,6 +99,7 @@ _BASE = re.compile(
 _SPACED_DIGITS = re.compile(r"(?<=\d) (?=\d)")
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def core(answer: str) -> str:
   """Returns the part of a normalized answer that says what the answer is."""
   based = _based(answer)
