@@ -1,7 +1,8 @@
 """What a reference answer lets pass beyond equality: not symmetric.
 
-A candidate may show how it got its answer ("m + n = 256 + 37 = 293"), and where
-the reference is a rounded decimal, the exact value is right as well.
+A candidate may show how it got its answer ("m + n = 256 + 37 = 293") or say more
+than was asked ("(B) 12"), and where the reference is a rounded decimal, the
+exact value is right as well.
 """
 
 import re
@@ -9,13 +10,43 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from mathft_jax.grading import numeric, parse, trees
+from mathft_jax.grading import (
+  normalize,
+  number_words,
+  numeric,
+  parse,
+  trees,
+  units,
+)
 
-_DECIMAL = re.compile(r"-?\d*\.\d+")
+_DECIMAL = re.compile(r"[＄€£]?(-?\d*\.\d+)")
 # 0.3 as a reference is three tenths; 0.33 may be a third.
 _MIN_DIGITS = 2
 _JOINED_THOUSANDS = re.compile(r"(?<![\d.,])\d{2,3}(?:,\d{3})+(?![\d,])")
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
+_CHOICE = re.compile(r"\(?([A-J])\)?")
+_CHOICE_WITH_VALUE = re.compile(
+  r"\(?([A-J])(?:[).:]| [-:])[ ~]*(?!(?:and|or)(?![A-Za-z])|.*\([A-J]\))\S.*"
+)
+_NAME = re.compile(r"[A-Z][a-z]+")
+_SAYS_OF_NAME = re.compile(
+  r"(?P<name>[A-Z][a-z]+) (?:has|had|is|was|will|can|wins|won)(?![A-Za-z'])"
+  r"(?! not(?![A-Za-z]))"
+)
+_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)")
+_NUMBER_WITH_UNIT = re.compile(r"(-?\d*\.?\d+) ?([a-z]{1,2})(?:\^\{?[23]\}?)?")
+_SENTENCE = re.compile(r"[A-Z][a-z]*,?(?: \S+){3}")
+_HEDGES = re.compile(
+  r"(?<![A-Za-z])(?:not|no|more|less|fewer|least|most|about|approximately|over"
+  r"|under|nearly|almost|between|or|half|twice|double|base|power|root|squared"
+  r"|cubed|times)(?![A-Za-z])|n't|[_^=<>\\|]",
+  re.IGNORECASE,
+)
+_NEITHER = re.compile(r"neither [\w -]+ nor [\w -]+", re.IGNORECASE)
+_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+_FOLDED_CONSTANT = re.compile(r"(?<=\+)[ckK]$")
+_ENGINEERS_UNIT = re.compile(r"(?<![A-Za-z\\])j(?![A-Za-z])")
+_BRACKETED_LIST = re.compile(r"\[([^\[\]]*,[^\[\]]*)\]")
 
 
 def readings(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
@@ -29,6 +60,21 @@ def readings(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
   # "70,110" may be two numbers; only a list tells.
   if "," in reference and _JOINED_THOUSANDS.fullmatch(reference.strip()):
     yield reference.replace(",", ", "), candidate
+  reference = normalize.normalize(reference)
+  candidate = normalize.normalize(candidate)
+  said = _what_is_asked(reference, candidate)
+  if said is not None:
+    yield reference, said
+  number = _number_in_sentence(reference, candidate)
+  if number is not None:
+    yield reference, number
+  if reference.endswith("+C") and _FOLDED_CONSTANT.search(candidate):
+    yield reference, candidate[:-1] + "C"
+  if "i" in reference and "j" in candidate and "j" not in reference:
+    yield reference, _ENGINEERS_UNIT.sub("i", candidate)
+  bracketed = _BRACKETED_LIST.fullmatch(candidate)
+  if bracketed and not reference.startswith(("(", "[", "\\{", "\\begin")):
+    yield reference, bracketed[1]
 
 
 def is_rounded(reference: parse.Answer, candidate: parse.Answer) -> bool:
@@ -36,13 +82,17 @@ def is_rounded(reference: parse.Answer, candidate: parse.Answer) -> bool:
 
   A candidate that is a finite decimal itself is another number.
   """
-  text = reference.text
-  if not _DECIMAL.fullmatch(text) or not trees.is_constant(candidate.tree):
+  decimal = _DECIMAL.fullmatch(reference.text)
+  tree = candidate.tree
+  if isinstance(tree, trees.Relation) and tree.signs == ("=",):
+    tree = tree.sides[1]
+  if decimal is None or not trees.is_constant(tree):
     return False
+  text = decimal[1]
   digits = text.lstrip("-0.").replace(".", "")
-  if len(digits) < _MIN_DIGITS or _is_finite_decimal(candidate.tree):
+  if len(digits) < _MIN_DIGITS or _is_finite_decimal(tree):
     return False
-  value: Any = numeric.real_value(candidate.tree)
+  value: Any = numeric.real_value(tree)
   if value is None or abs(value) == float("inf"):
     return False
   half_unit = Fraction(1, 2 * 10 ** len(text.partition(".")[2]))
@@ -74,3 +124,37 @@ def _last_side(text: str) -> str | None:
   ):
     return None
   return value if any(map(str.isalpha, sides[0])) else None
+
+
+def _number_in_sentence(reference: str, candidate: str) -> str | None:
+  """The one number of a sentence, or one with a unit beside it: 10m, 3 cm^2."""
+  if not _NUMBER.fullmatch(reference):
+    return None
+  with_unit = _NUMBER_WITH_UNIT.fullmatch(candidate)
+  if with_unit and with_unit[2] in units.BY_WORD:
+    return with_unit[1]
+  if not _SENTENCE.match(candidate) or _HEDGES.search(candidate):
+    return None
+  numbers = _NUMBER.findall(candidate)
+  return numbers[0] if len(numbers) == 1 else None
+
+
+def _what_is_asked(reference: str, candidate: str) -> str | None:
+  """The part of a normalized candidate that answers such a reference.
+
+  A letter of a choice with its value, a name and what it has, "neither ... nor
+  ...", and "4th" for a reference that is an ordinal in words.
+  """
+  plain = candidate.replace("\\text{", "").replace("}", "")
+  choice = _CHOICE_WITH_VALUE.fullmatch(plain)
+  if choice and _CHOICE.fullmatch(reference):
+    return choice[1]
+  sentence = _SAYS_OF_NAME.match(plain)
+  if sentence and _NAME.fullmatch(reference):
+    return sentence["name"]
+  if reference.lower() == "neither" and _NEITHER.fullmatch(plain):
+    return reference
+  ordinal = _ORDINAL.fullmatch(plain)
+  if ordinal and number_words.ordinal(reference) == int(ordinal[1]):
+    return reference
+  return None

@@ -60,6 +60,7 @@ _ANGLE_FUNCTIONS = frozenset("sin cos tan cot sec csc cis".split())
 _MATRICES = frozenset(
   "matrix pmatrix bmatrix Bmatrix smallmatrix array".split()
 )
+_FUNCTIONS_OF_NUMBERS = frozenset(["zeta", "Gamma"])
 _DECORATIONS = frozenset(
   "overline vec hat bar overrightarrow widehat tilde".split()
 )
@@ -392,6 +393,12 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
       return _CONSTANTS[name]
     if name in _SPECIAL:
       return _SPECIAL[name]
+    if name in _FUNCTIONS_OF_NUMBERS and self._is("("):
+      start = self._at
+      argument = self._atom()
+      if trees.is_constant(argument):
+        return trees.Call(name.lower(), (argument,))
+      self._at = start
     if name in _NAMES:
       return self._symbol(name)
     if name in _DECORATIONS:

@@ -7,6 +7,8 @@ from mathft_jax.grading import numeric, trees
 
 INTEGERS = trees.Symbol("mathbb(Z)")
 
+_INDEX = "index of a residue class"
+
 # Each member of one family with a small index is looked for in the other.
 _SMALL = range(-6, 7)
 _LARGE = range(-40, 41)
@@ -37,7 +39,13 @@ class Family:
 
 
 def read(tree: trees.Tree) -> Family | None:
-  """The family that "x = 4k + 1, k in Z" is, None for anything else."""
+  """The family that "x = 4k + 1, k in Z" is, or "x = 1, 2 mod 5".
+
+  None for anything else.
+  """
+  residues = _of_residues(tree)
+  if residues is not None:
+    return residues
   if not isinstance(tree, trees.Collection):
     return None
   indices = [
@@ -61,6 +69,32 @@ def read(tree: trees.Tree) -> Family | None:
   if not forms or not all(map(trees.is_expression, forms)):
     return None
   return Family(name, tuple(forms), indices[0])
+
+
+def _of_residues(tree: trees.Tree) -> Family | None:
+  items = tree.items if isinstance(tree, trees.Collection) else (tree,)
+  modulus = name = None
+  forms: list[trees.Tree] = []
+  for item in items:
+    if isinstance(item, trees.Congruence):
+      if modulus not in (None, item.modulus):
+        return None
+      modulus, sides = item.modulus, item.sides
+    elif isinstance(item, trees.Relation) and item.signs == ("===",):
+      sides = item.sides
+    else:
+      sides = (item,)
+    if len(sides) > 2 or not trees.is_expression(sides[-1]):
+      return None
+    if len(sides) == 2:
+      if name not in (None, sides[0]):
+        return None
+      name = sides[0]
+    forms.append(sides[-1])
+  if modulus is None or not trees.is_constant(modulus):
+    return None
+  steps = trees.multiply(modulus, trees.Symbol(_INDEX))
+  return Family(name, tuple(trees.add(f, steps) for f in forms), _INDEX)
 
 
 def same(first: trees.Tree, second: trees.Tree) -> bool | None:

@@ -17,7 +17,7 @@ from mathft_jax.grading import (
 from mathft_jax.records import Grade
 
 # Written into grades files; raised whenever a verdict may change.
-GRADER = "mathft-2"
+GRADER = "mathft-3"
 
 # Conventions are for answers of ordinary length.
 _LONG = 500
@@ -51,9 +51,9 @@ def grade(reference: str, answer: str | None) -> Grade:
   if found.is_correct or max(len(reference), len(answer)) > _LONG:
     return found
   for one, other in conventions.readings(reference, answer):
-    if _same(one, other).is_correct:
+    if _same(one, other).is_correct or _is_rounded(one, other):
       return Grade(True, "convention")
-  if _is_rounded(normalize.normalize(reference), normalize.normalize(answer)):
+  if _is_rounded(reference, answer):
     return Grade(True, "convention")
   return found
 
@@ -71,8 +71,9 @@ def _same(first: str, second: str) -> Grade:
 
 
 def _is_rounded(reference: str, answer: str) -> bool:
+  pair = (parse.parse(normalize.normalize(x)) for x in (reference, answer))
   try:
-    return conventions.is_rounded(parse.parse(reference), parse.parse(answer))
+    return conventions.is_rounded(*pair)
   except trees.BoundExceeded:
     return False
 

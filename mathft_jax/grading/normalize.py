@@ -48,6 +48,10 @@ _RENAMED = {
   "euro": "€",
   "pounds": "£",
   "surd": "\\sqrt",
+  **{
+    name: "\\implies"
+    for name in ("Rightarrow", "Longrightarrow", "therefore")
+  },
   "lor": "\\text{or}",
   "vee": "\\text{or}",
   "land": "\\text{and}",
@@ -101,6 +105,27 @@ _UNICODE = str.maketrans(
     "∈": "\\in ",
     "∅": "\\emptyset ",
     "ℝ": "\\mathbb{R}",
+    "ℤ": "\\mathbb{Z}",
+    "ℕ": "\\mathbb{N}",
+    "ℚ": "\\mathbb{Q}",
+    "ℂ": "\\mathbb{C}",
+    "⌊": "\\lfloor ",
+    "⌋": "\\rfloor ",
+    "⌈": "\\lceil ",
+    "⌉": "\\rceil ",
+    "⟨": "\\langle ",
+    "⟩": "\\rangle ",
+    "⇒": "\\implies ",
+    "⟹": "\\implies ",
+    "∴": "\\implies ",
+    "∠": "\\angle ",
+    "△": "\\triangle ",
+    "Δ": "\\Delta ",
+    "Σ": "\\Sigma ",
+    "Ω": "\\Omega ",
+    "ε": "\\epsilon ",
+    "μ": "\\mu ",
+    "″": '"',
     "º": "°",
     "˚": "°",
     "≡": "\\equiv ",
@@ -148,6 +173,7 @@ _HTML = re.compile(r"&(?:#?\w{2,8});|</?(?:sup|sub|b|i|br)>")
 _HTML_TAG = re.compile(r"</?(?:b|i|br)>")
 _SUPERSCRIPT = re.compile(r"<sup>([^<>]*)</sup>")
 _SUBSCRIPT = re.compile(r"<sub>([^<>]*)</sub>")
+_ROW_SPACING = re.compile(r"\\\\\[\d{1,3}(?:\.\d)?(?:pt|em|ex|mm|cm)\]")
 _COLOR = re.compile(r"\\(?:text)?color\s?\{[^{}]*\}")
 _UNIT_VECTOR = re.compile(
   r"\\(?:mathbf|boldsymbol|vec|bm)\s?(?:\{\s?\\?([ijk])(?:math)?\s?\}|([ijk]))"
@@ -273,6 +299,7 @@ def _with_lost_marks(text: str) -> str:
   if "C" in text:
     text = _CHOOSE.sub(_choose, text)
   if "\\\\" in text:
+    text = _ROW_SPACING.sub(r"\\\\", text)
     text = _DOUBLED_BACKSLASH.sub(r"\\", text)
   if "frac{" in text or "sqrt{" in text:
     text = _LOST_BACKSLASH.sub(r"\\", text)

@@ -22,13 +22,13 @@ _MAX_BINOMIAL = 100_000
 
 # Where the variables are looked at: (from, to) of each point's range. Near 1
 # most functions have moderate values; the others are for what differs far off,
-# and for roots and logarithms that are real there only.
+# and for roots, logarithms and arcs that are real there only.
 _RANGES = (
-  (0.5, 1.5),
-  (0.5, 1.5),
+  (0.05, 0.95),
+  (0.05, 0.95),
   (0.5, 1.5),
   (-1.5, -0.5),
-  (-1.5, -0.5),
+  (-9.0, -3.0),
   (3.0, 9.0),
   (3.0, 9.0),
   (2_000.0, 9_000.0),
@@ -56,8 +56,16 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
   if known is not None:
     return known
   pairs = _defined_pairs(first, second)
+  if _has(first, "abs") != _has(second, "abs") and _differ_in_domain(
+    first, second
+  ):
+    return False
+  num_zeros = 0
   for left, right in pairs:
     scale = max(abs(left), abs(right))
+    if scale == 0:  # Exactly: both are, say, rounded down.
+      num_zeros += 1
+      continue
     if scale < _NOISE:
       return None
     difference = abs(left - right) / scale
@@ -66,7 +74,7 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
     if difference > _AGREE:
       return None
   enough = 1 if trees.is_constant(first) and trees.is_constant(second) else 2
-  return True if len(pairs) >= enough else None
+  return True if len(pairs) - num_zeros >= enough else None
 
 
 def proportional(
@@ -97,23 +105,44 @@ def proportional(
 def _defined_pairs(
   first: trees.Tree, second: trees.Tree
 ) -> list[tuple[Any, Any]]:
-  left, right = fingerprint(first), fingerprint(second)
-  num_points = max(len(left), len(right))
-  # Identities of real functions need not hold outside the reals.
-  takes_complex = (
-    num_points == 1 or _has_imaginary(first) or _has_imaginary(second)
+  return [
+    (a, b)
+    for a, b in _values(first, second)
+    if a is not None and b is not None
+  ]
+
+
+def _values(first: trees.Tree, second: trees.Tree) -> list[tuple[Any, Any]]:
+  """The values at the same points, None where there is none.
+
+  Identities of real functions need not hold outside the reals. So of functions
+  without the imaginary unit no step of the way may leave them.
+  """
+  is_constant = trees.is_constant(first) and trees.is_constant(second)
+  is_real = not (
+    is_constant or _has_imaginary(first) or _has_imaginary(second)
   )
-  pairs = []
-  for a, b in zip(
-    left * (num_points // len(left)),
-    right * (num_points // len(right)),
-    strict=True,
-  ):
-    if a is None or b is None:
-      continue
-    if takes_complex or (_is_real(a) and _is_real(b)):
-      pairs.append((a, b))
-  return pairs
+  left, right = fingerprint(first, is_real), fingerprint(second, is_real)
+  num_points = max(len(left), len(right))
+  return list(
+    zip(
+      left * (num_points // len(left)),
+      right * (num_points // len(right)),
+      strict=True,
+    )
+  )
+
+
+def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
+  """Whether one is defined near zero where the other is not: ln|x|, ln x."""
+  near = _values(first, second)[:_FIRST_FAR_POINT]
+  return any((a is None) != (b is None) for a, b in near)
+
+
+def _has(tree: trees.Tree, name: str) -> bool:
+  return isinstance(tree, trees.Call) and (
+    tree.name == name or any(_has(arg, name) for arg in tree.args)
+  )
 
 
 def _is_real(value: Any) -> bool:
@@ -125,28 +154,35 @@ def _has_imaginary(tree: trees.Tree) -> bool:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def fingerprint(tree: trees.Tree) -> Fingerprint:
-  """Returns the values at the points; raises BoundExceeded."""
+def fingerprint(tree: trees.Tree, is_real: bool = False) -> Fingerprint:
+  """Returns the values at the points; raises BoundExceeded.
+
+  With `is_real` there is none where any part of the tree is not real.
+  """
   num_points = 1 if trees.is_constant(tree) else len(_RANGES)
-  return tuple(_value_at(tree, point) for point in range(num_points))
+  return tuple(_value_at(tree, point, is_real) for point in range(num_points))
 
 
-def _value_at(tree: trees.Tree, point: int) -> Any:
+def _value_at(tree: trees.Tree, point: int, is_real: bool) -> Any:
+  lookup = functools.partial(_symbol_value, point=point)
   try:
-    return value_with(tree, functools.partial(_symbol_value, point=point))
+    return value_with(tree, lookup, is_real)
   except trees.BoundExceeded:
     if point < _FIRST_FAR_POINT:
       raise
     return None
 
 
-def value_with(tree: trees.Tree, lookup: Callable[[str], Any]) -> Any:
+def value_with(
+  tree: trees.Tree, lookup: Callable[[str], Any], is_real: bool = False
+) -> Any:
   """The value where `lookup` gives the variables'; None where it has none.
 
-  Raises BoundExceeded where a number gets too large.
+  With `is_real` there is none where any part of the tree is not real. Raises
+  BoundExceeded where a number gets too large.
   """
   try:
-    return _evaluate(tree, lookup)
+    return _evaluate(tree, lookup, is_real)
   except trees.BoundExceeded:
     raise
   except (ValueError, ArithmeticError, TypeError, NotImplementedError):
@@ -205,7 +241,9 @@ def _symbol_value(name: str, point: int) -> Any:
   return low + (high - low) * context.mpf(source.getrandbits(200)) / (1 << 200)
 
 
-def _evaluate(tree: trees.Tree, lookup: Callable[[str], Any]) -> Any:
+def _evaluate(
+  tree: trees.Tree, lookup: Callable[[str], Any], is_real: bool
+) -> Any:
   context = _context()
   if isinstance(tree, trees.Number):
     number = tree.value
@@ -222,7 +260,10 @@ def _evaluate(tree: trees.Tree, lookup: Callable[[str], Any]) -> Any:
       compute = _OPERATIONS.get(tree.name)
       if compute is None:
         raise _Undefined(tree.name)
-      value = compute(context, *(_evaluate(arg, lookup) for arg in tree.args))
+      args = (_evaluate(arg, lookup, is_real) for arg in tree.args)
+      value = compute(context, *args)
+      if is_real and isinstance(value, context.mpc):
+        raise _Undefined("not real")
   else:
     exact = values.value_of(tree)
     if not isinstance(exact, Fraction):
@@ -272,6 +313,12 @@ def _root(context: Any, radicand: Any, degree: Any) -> Any:
   if is_odd and radicand.imag == 0 and radicand.real < 0:
     return -_power(context, -radicand, 1 / degree)
   return _power(context, radicand, 1 / degree)
+
+
+def _small(x: Any) -> Any:
+  if abs(x) > _MAX_FACTORIAL:
+    raise trees.BoundExceeded("an argument out of bounds")
+  return x
 
 
 def _factorial(context: Any, n: Any) -> Any:
@@ -329,4 +376,6 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
   "sinh": _named("sinh"),
   "cosh": _named("cosh"),
   "tanh": _named("tanh"),
+  "zeta": lambda context, x: context.zeta(_small(x)),
+  "gamma": lambda context, x: context.gamma(_small(x)),
 }

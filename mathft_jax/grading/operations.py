@@ -24,14 +24,14 @@ def product(factors: list[trees.Tree]) -> trees.Tree:
   if len(factors) == 1:
     return factors[0]
   *scalars, vector = factors
-  if isinstance(vector, trees.Group) and vector.opening == "(":
+  if isinstance(vector, trees.Group):
     scalar = product(scalars)
     require_expression(scalar)
     if isinstance(scalar, trees.Symbol) and scalar.name.isupper():
       raise cursor.NotUnderstood("a point with its name")
     return dataclasses.replace(
       vector,
-      items=tuple(trees.multiply(scalar, item) for item in vector.items),
+      items=tuple(product([scalar, item]) for item in vector.items),
     )
   matrices = [f for f in factors if isinstance(f, trees.Matrix)]
   scalars = [f for f in factors if not isinstance(f, trees.Matrix)]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from fractions import Fraction
 
 from mathft_jax.grading import (
   cursor,
@@ -13,6 +15,7 @@ from mathft_jax.grading import (
   tokens,
   trees,
   units,
+  values,
 )
 
 _SIGNS = {
@@ -28,6 +31,9 @@ _SIGNS = {
 }
 _CASES = frozenset("cases dcases rcases".split())
 _OTHERWISE = frozenset("otherwise else elsewhere".split())
+# Lists with an ellipsis are filled in up to so many items.
+_MAX_FILLED = 200
+_ELLIPSIS = trees.Words("...")
 _CONDITION_WORDS = _OTHERWISE | frozenset("if for when where".split())
 
 
@@ -85,6 +91,8 @@ class _Parser(expressions.ExpressionParser):
       raise cursor.NotUnderstood(f"{self._next.text!r} is left over")
     if len(items) == 1:
       return items[0]
+    if _ELLIPSIS in items:
+      return trees.Collection(_filled(items), joined_by=separators[-1])
     return _grouped(items, separators)
 
   def _take_separators(self) -> str:
@@ -96,6 +104,8 @@ class _Parser(expressions.ExpressionParser):
     return found
 
   def _item(self) -> trees.Tree:
+    if self._take_if("ldots"):
+      return _ELLIPSIS
     self._take_if("=", "approx")  # "= 5": the left side was left out.
     sides = [self._union()]
     signs = []
@@ -165,14 +175,14 @@ class _Parser(expressions.ExpressionParser):
 
   def _inline_cases(self, value: trees.Tree) -> trees.Tree:
     """x if x > 0, -x if x < 0."""
-    rows = [(value, self._condition())]
+    rows = [(_without_name(value), self._condition())]
     while self._take_separators():
       if self._next.kind == "end":
         break
       value = self._item()
       if not self._at_condition():
         raise cursor.NotUnderstood("a case without a condition")
-      rows.append((value, self._condition()))
+      rows.append((_without_name(value), self._condition()))
     if self._next.kind != "end":
       raise cursor.NotUnderstood(f"{self._next.text!r} is left over")
     return trees.Cases(tuple(rows))
@@ -187,8 +197,14 @@ class _Parser(expressions.ExpressionParser):
       items = [self._item()]
       joined_by = "and"
       while self._next.kind == "separator":
-        joined_by = self._take_separators()
-        items.append(self._item())
+        before = self._at
+        separator = self._take_separators()
+        item = self._item()
+        if self._at_condition():  # It is the value of the next case.
+          self._at = before
+          break
+        joined_by = separator
+        items.append(item)
       condition: trees.Tree = trees.Collection(
         tuple(items), joined_by=joined_by
       )
@@ -235,7 +251,7 @@ class _Parser(expressions.ExpressionParser):
     while self._take_separators():
       items.append(self._item())
     self._expect(*closers)
-    return tuple(items)
+    return _filled(items)
 
   def _set(self) -> trees.Tree:
     if self._next.text == "\\begin{array}":
@@ -278,7 +294,12 @@ class _Parser(expressions.ExpressionParser):
 def _grouped(items: list[trees.Tree], separators: list[str]) -> trees.Tree:
   """A list of answers, or of lists: "p = 5, q = 2; p = 7, q = 2"."""
   outer = ";"
-  if all(_is_named_value(item) for item in items) and "," in separators:
+  names = [
+    item.sides[0]
+    for item in items
+    if isinstance(item, trees.Relation) and item.signs == ("=",)
+  ]
+  if len(set(names)) > 1 and len(names) == len(items) and "," in separators:
     outer = ";" if ";" in separators else "or"
   groups = [[items[0]]]
   for separator, item in zip(separators, items[1:], strict=True):
@@ -296,5 +317,34 @@ def _grouped(items: list[trees.Tree], separators: list[str]) -> trees.Tree:
   )
 
 
-def _is_named_value(tree: trees.Tree) -> bool:
-  return isinstance(tree, trees.Relation) and tree.signs == ("=",)
+def _without_name(value: trees.Tree) -> trees.Tree:
+  """f(x) = 3 as 3: what a case names need not be said again."""
+  if isinstance(value, trees.Relation) and value.signs == ("=",):
+    return value.sides[1]
+  return value
+
+
+def _filled(items: Sequence[trees.Tree]) -> tuple[trees.Tree, ...]:
+  """1, 2, ..., 5 with what the dots stand for, where that is a progression."""
+  if items.count(_ELLIPSIS) != 1:
+    return tuple(items)
+  at = items.index(_ELLIPSIS)
+  numbers = [
+    values.value_of(item) for item in items if trees.is_expression(item)
+  ]
+  head, tail = numbers[:at], numbers[at:]
+  if (
+    len(numbers) < len(items) - 1
+    or not head
+    or not tail
+    or not all(isinstance(number, Fraction) for number in numbers)
+  ):
+    return tuple(items)
+  step = head[1] - head[0] if len(head) > 1 else Fraction(1)
+  count = (tail[-1] - head[0]) / step + 1 if step else Fraction(0)
+  if count.denominator != 1 or not len(numbers) <= count <= _MAX_FILLED:
+    return tuple(items)
+  filled = [head[0] + step * index for index in range(int(count))]
+  if filled[:at] != head or filled[-len(tail) :] != tail:
+    return tuple(items)
+  return tuple(map(trees.number, filled))

@@ -6,9 +6,15 @@ Everything here is text to text, on normalized answers, in linear time.
 import functools
 import re
 
+from mathft_jax.grading import code_notation, number_words, units
+
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _REMARK = re.compile(
-  r"(?:,? (?:since|because|as required|which is|where we)(?![A-Za-z]).*"
+  r"(?:, ?(?:attained|achieved|obtained|reached|occurring|with equality)"
+  r"(?![A-Za-z]).*"
+  r"|,? for (?:all|every|any) (?:real |positive )?(?:numbers? |values? of )?"
+  r"[a-z]$"
+  r"|,? (?:since|because|as required|which is|where we)(?![A-Za-z]).*"
   r"|(?<=[a-z0-9)}])\. ?[A-Z].*"
   r"|,? i\.e\.?.*| ?\((?:the|since|because|as|note)(?![A-Za-z]).*)$"
 )
@@ -69,6 +75,41 @@ _FILLERS = re.compile(
   r"|(?:just|simply|exactly|given by|therefore)(?![A-Za-z]) ?",
   re.IGNORECASE,
 )
+# A clause that says how many; "two lines" by itself is no number.
+_COUNTS = re.compile(
+  r"(?<![A-Za-z])(?:there|number|total|count|sum|value)(?![A-Za-z])",
+  re.IGNORECASE,
+)
+_NAMES_MORE = re.compile(
+  rf"(?<=\d) (?!(?:{'|'.join(units.BY_WORD)})(?![A-Za-z]))[A-Za-z]"
+)
+# "There are none, so 0": what was shown is after the last of these.
+_CONCLUSION = re.compile(r".*(?:, (?:so|hence|thus|therefore),? |\\implies ?)")
+_DATE = re.compile(r"(?:the )?(\d{1,2}) of ([A-Z][a-z]+)")
+_INFINITE = re.compile(r"infinite(?: ?\(\+?\\infty\))?")
+_INTEGERS_BETWEEN = re.compile(
+  r"(?:all |the )*integers from (-?\d+) (?:to|through) (-?\d+)"
+  r"(?:,? \(?inclusive\)?)?"
+)
+_ODD_OR_EVEN = re.compile(r"(?:all |the |any )*(odd|even) (?:integers|numbers)")
+# Two units, the second 1/60 or so of the first: 22°30', 5 feet 6 inches.
+_PARTS = (
+  ("°", "(?:'|minutes?)", 60),
+  ("(?:hours?|hrs?)", "(?:minutes?|mins?)", 60),
+  ("(?:minutes?|mins?)", "(?:seconds?|secs?)", 60),
+  ("(?:feet|foot|ft)", "(?:inches|inch|in)", 12),
+  ("(?:pounds?|lbs?)", "(?:ounces?|oz)", 16),
+  ("dollars?", "cents?", 100),
+)
+_TWO_UNITS = [
+  (
+    re.compile(
+      rf"(\d+) ?({first})(?:,? and|,)? ?(\d+) ?{second}(?![A-Za-z])"
+    ),
+    number,
+  )
+  for first, second, number in _PARTS
+]
 _ALL_BUT = re.compile(
   r"(?:[Aa]ll )?(?:real numbers|reals)(?: [a-z])?,?"
   r" (?:except|other than|excluding)(?: for)? ?(?P<rest>.+)"
@@ -105,8 +146,10 @@ def core(answer: str) -> str:
   based = _based(answer)
   if based:
     return based
-  text = _ORDINAL.sub("", answer)
+  text = code_notation.read(answer)
+  text = _ORDINAL.sub("", text)
   text = _INTEGER_ASIDE.sub(r", \1", text)
+  text = _with_one_unit(text)
   if not _has_word(text):
     return text
   plain = _TEXT.sub(r" \1 ", text) if "\\text" in text else text
@@ -127,6 +170,9 @@ def _has_word(text: str) -> bool:
 def _said(text: str) -> str:
   while connective := _CONNECTIVE.match(text):
     text = text[connective.end() :]
+  conclusion = _CONCLUSION.match(text)
+  if conclusion and len(text) > conclusion.end():
+    text = text[conclusion.end() :]
   yes_or_no = _YES_OR_NO.fullmatch(text)
   if yes_or_no:
     return yes_or_no[1]
@@ -142,6 +188,7 @@ def _said(text: str) -> str:
   choice = _CHOICE.fullmatch(text)
   if choice:
     return choice[1]
+  counts = False
   while _BEGINS_SENTENCE.match(text):
     verb = _last_verb(text)
     if verb is None:
@@ -149,18 +196,46 @@ def _said(text: str) -> str:
     rest = text[verb:]
     if not rest or _HEDGES.match(rest) or not _in_words(text[:verb]):
       break
+    counts = counts or bool(_COUNTS.search(text[:verb]))
     text = _TRAILING_WORDS.sub(r"\1", rest)
   filler = _FILLERS.match(text)
   while filler:
     text = text[filler.end() :]
     filler = _FILLERS.match(text)
   text = _EQUALS.sub("=", text).rstrip(" .")
+  number = number_words.in_digits(text)
+  if counts or not _NAMES_MORE.search(number):
+    text = number
+  text = _in_marks(text)
   all_but = _ALL_BUT.fullmatch(text)
   if all_but:
     removed = all_but["rest"].rpartition("=")[2]
     return f"\\mathbb{{R}}\\setminus\\{{{removed}\\}}"
   choice = _CHOICE.fullmatch(text)
   return choice[1] if choice else text
+
+
+def _in_marks(text: str) -> str:
+  """Writes numbers, dates and sets in words as mathematics."""
+  text = _DATE.sub(r"\2 \1", text)
+  if _INFINITE.fullmatch(text):
+    return "\\infty"
+  between = _INTEGERS_BETWEEN.fullmatch(text)
+  if between:
+    return f"{between[1]}, \\ldots, {between[2]}"
+  odd_or_even = _ODD_OR_EVEN.fullmatch(text)
+  if odd_or_even:
+    return f"{int(odd_or_even[1] == 'odd')}\\bmod{{2}}"
+  return text
+
+
+def _with_one_unit(text: str) -> str:
+  """Writes "5 feet 6 inches" as (5+6/12) feet."""
+  if not any(map(str.isdigit, text)):
+    return text
+  for pattern, number in _TWO_UNITS:
+    text = pattern.sub(rf"(\1+\3/{number}) \2", text)
+  return text
 
 
 def _last_verb(text: str) -> int | None:

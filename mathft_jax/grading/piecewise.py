@@ -7,6 +7,7 @@ from typing import Any
 from mathft_jax.grading import numeric, real_sets, trees
 
 # Beside one number of each cell, so many more are tried in it.
+_INTEGERS = range(1, 9)
 _OFFSETS = ("1/7", "3/11", "11/13")
 
 
@@ -17,8 +18,10 @@ def same(first: trees.Tree, second: trees.Tree) -> bool | None:
   several numbers between. Conditions in words ("n even") are compared as
   words. None if neither can be done.
   """
+  first, second = _without_domain(first), _without_domain(second)
   if _in_words(first) or _in_words(second):
-    return _same_rows(first, second)
+    by_parity = _same_by_parity(first, second)
+    return _same_rows(first, second) if by_parity is None else by_parity
   try:
     left, right = _Function(first), _Function(second)
     if len({left.variable, right.variable} - {None}) != 1:
@@ -79,6 +82,69 @@ def _places(points: Sequence[Any]) -> list[Any]:
   ]
   beyond = [places[0] - 7 * step for step in steps]
   return [*places, *between, *beyond, *(places[-1] + 7 * s for s in steps)]
+
+
+def _without_domain(tree: trees.Tree) -> trees.Tree:
+  """f(n), n in Z as f(n)."""
+  if isinstance(tree, trees.Collection) and len(tree.items) == 2:
+    value, domain = tree.items
+    if isinstance(domain, trees.Relation) and domain.signs == ("in",):
+      return value
+  return tree
+
+
+def _same_by_parity(first: trees.Tree, second: trees.Tree) -> bool | None:
+  """Compares functions of an integer that is even or odd.
+
+  None if a condition says anything else.
+  """
+  found = [_of_integer(tree) for tree in (first, second)]
+  if not all(isinstance(values, list) for values in found):
+    return None
+  return all(map(numeric.agree, *found))
+
+
+def _of_integer(tree: trees.Tree) -> list[Any] | None:
+  """The values at 1, 2, ...; None for functions that do not ask for parity."""
+  names = {
+    leaf.name
+    for value in (_row_values(tree))
+    for leaf in trees.leaves(value)
+    if isinstance(leaf, trees.Symbol)
+  }
+  if len(names) > 1 or not all(map(trees.is_expression, _row_values(tree))):
+    return None
+  found = []
+  for n in _INTEGERS:
+    value = tree
+    if isinstance(tree, trees.Cases):
+      fitting = []
+      for row, condition in tree.rows:
+        holds = condition is None or _is_parity(condition, n, names)
+        if holds is None:
+          return None
+        if holds:
+          fitting.append(row)
+      if not fitting:
+        return None
+      value = fitting[0]
+    found.append(numeric.value_with(value, lambda name: numeric.number(n)))  # noqa: B023
+  return found
+
+
+def _row_values(tree: trees.Tree) -> list[trees.Tree]:
+  return [row for row, _ in tree.rows] if isinstance(tree, trees.Cases) else [tree]
+
+
+def _is_parity(condition: trees.Tree, n: int, names: set[str]) -> bool | None:
+  """Whether "n even" or "n odd" holds; None for any other condition."""
+  if not isinstance(condition, trees.Words):
+    return None
+  for parity, word in enumerate(("even", "odd")):
+    name = condition.text.removesuffix(word)
+    if name != condition.text and (name in names or not names):
+      return n % 2 == parity
+  return None
 
 
 def _in_words(tree: trees.Tree) -> bool:

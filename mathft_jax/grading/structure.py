@@ -5,6 +5,7 @@ The numbers in them are compared by the module that the caller hands in:
 known).
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -18,6 +19,7 @@ from mathft_jax.grading import (
   trees,
   units,
   values,
+  vectors,
 )
 
 # Lists are matched item by item, each with each.
@@ -56,7 +58,10 @@ def compare(
   if as_times is not None:
     return as_times
   if first.units and second.units and first.units != second.units:
-    return False
+    factor = units.factor(first.units, second.units)
+    if factor is None or not trees.is_expression(a):
+      return False
+    a = trees.multiply(trees.number(factor), a)
   if len({bool(first.units), bool(second.units)}) == 2:
     a = _without_unit(a, second.units)
     b = _without_unit(b, first.units)
@@ -141,6 +146,7 @@ def _same(a: trees.Tree, b: trees.Tree, leaves: Leaves) -> bool | None:
   if isinstance(a, trees.Cases) or isinstance(b, trees.Cases):
     if not isinstance(a, trees.Relation) and not isinstance(b, trees.Relation):
       return piecewise.same(a, b)
+  a, b = vectors.read(a, b)
   for kind, rule in _RULES:
     for one, other in ((a, b), (b, a)):
       if isinstance(one, kind):
@@ -183,6 +189,9 @@ def _same_in_any_order(
 ) -> bool | None:
   if len(first) != len(second):
     return False
+  exact = _exact(first), _exact(second)
+  if None not in exact:
+    return exact[0] == exact[1]
   if len(first) > MAX_ITEMS:
     raise trees.BoundExceeded(f"a list of more than {MAX_ITEMS} answers")
   left = list(second)
@@ -200,6 +209,15 @@ def _same_in_any_order(
   if not unmatched:
     return True
   return None if all(unmatched) else False
+
+
+def _exact(items: Sequence[trees.Tree]) -> collections.Counter | None:
+  """The exact values of items, None if one has none."""
+  found = [
+    values.value_of(item) if isinstance(item, trees.Number) else None
+    for item in items
+  ]
+  return None if None in found else collections.Counter(found)
 
 
 def _same_relation(
@@ -435,15 +453,16 @@ def _coordinates(
 
 
 def _same_group(a: trees.Group, b: trees.Tree, leaves: Leaves) -> bool | None:
-  if isinstance(b, trees.Group):
-    if (a.opening, a.closing) != (b.opening, b.closing):
+  if not isinstance(b, trees.Group):
+    return False
+  if (a.opening, a.closing) != (b.opening, b.closing):
+    # Of three numbers nobody makes an interval.
+    if len(a.items) < 3 or {a.opening + a.closing, b.opening + b.closing} != {
+      "()",
+      "[]",
+    }:
       return False
-    return _same_in_order(a.items, b.items, leaves)
-  if isinstance(b, trees.Matrix) and (a.opening, a.closing) == ("(", ")"):
-    column = [row[0] for row in b.rows if len(row) == 1]
-    if len(column) == len(b.rows):
-      return _same_in_order(a.items, column, leaves)
-  return False
+  return _same_in_order(a.items, b.items, leaves)
 
 
 def _same_matrix(a: trees.Matrix, b: trees.Tree, leaves: Leaves) -> bool | None:

@@ -50,6 +50,8 @@ _TOKEN = re.compile(
       _(?:\{\d{1,2}\}|\d{1,2}))
   | (?P<clock>[AaPp]\.\s?[Mm](?![A-Za-z])\.?)
   | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)
+  | (?P<rate>(?<=[\d\ }])(?:k|c|m)?m/[hs](?![A-Za-z])
+      |(?<=[\d\ }])(?:mi|ft)/(?:h|s)(?![A-Za-z]))
   | (?P<inches>(?<![A-Za-z])in(?=\^\{?[23]))
   | (?P<currency>[＄€£¥¢])
   | (?P<text>\\text\{[^{}]*\})
@@ -94,6 +96,11 @@ def tokenize(text: str) -> list[Token]:
       before = text[match.start() - 1 : match.start()]
       spaced = spaced or not before.isalnum()  # as in "}units"
       tokens.extend(_letters(found, spaced))
+    elif kind == "rate":
+      length, _, duration = found.partition("/")
+      tokens.append(Token("word", length, spaced, True))
+      tokens.append(Token("mark", "/"))
+      tokens.append(Token("word", duration, False, True))
     elif kind == "inches":
       tokens.append(Token("word", found, spaced, True))
     elif kind == "clock":

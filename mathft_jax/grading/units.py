@@ -1,5 +1,7 @@
 """Units of answers: which words name the same one."""
 
+from fractions import Fraction
+
 # A unit is a set of (base unit, power): mph is mile^1 hour^-1.
 Measure = frozenset[tuple[str, int]]
 
@@ -55,6 +57,57 @@ BY_WORD: dict[str, Measure] = _COMPOUND | {
 SHORT = frozenset(
   "cm mm km ft yd hr lb lbs kg ml oz mph kph usd eur gbp jpy deg".split()
 )
+
+
+# Each group's sizes in its first unit, by definition.
+_SIZES: tuple[dict[str, Fraction], ...] = tuple(
+  {name: Fraction(size) for name, size in group.items()}
+  for group in (
+    {
+      "meter": "1",
+      "cm": "1/100",
+      "mm": "1/1000",
+      "km": "1000",
+      "inch": "0.0254",
+      "foot": "0.3048",
+      "yard": "0.9144",
+      "mile": "1609.344",
+    },
+    {
+      "second": "1",
+      "minute": "60",
+      "hour": "3600",
+      "day": "86400",
+      "week": "604800",
+    },
+    {"year": "1", "month": "1/12"},
+    {"dollar": "1", "cent": "1/100"},
+    {"gram": "1", "kg": "1000"},
+    {"pound": "1", "ounce": "1/16"},
+    {"liter": "1", "ml": "1/1000"},
+  )
+)
+
+
+def factor(given: Measure, wanted: Measure) -> Fraction | None:
+  """How many of `wanted` one of `given` is: 100 for m and cm.
+
+  None where they do not measure the same.
+  """
+  (a, dimensions_a), (b, dimensions_b) = _in_base(given), _in_base(wanted)
+  return a / b if dimensions_a == dimensions_b else None
+
+
+def _in_base(measure: Measure) -> tuple[Fraction, dict[str, int]]:
+  size = Fraction(1)
+  dimensions: dict[str, int] = {}
+  for name, exponent in measure:
+    for group in _SIZES:
+      if name in group:
+        size *= group[name] ** exponent
+        name = next(iter(group))
+    dimensions[name] = dimensions.get(name, 0) + exponent
+  return size, {name: n for name, n in dimensions.items() if n}
 
 
 def power(measure: Measure, exponent: int) -> Measure:

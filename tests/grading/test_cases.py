@@ -5,7 +5,8 @@ misses and real samples. `cases/trackers.jsonl`: pairs that public graders got
 wrong, with the thread or table that tells. `cases/hard.jsonl`: forms that
 graders are weak at. `cases/more.jsonl`: what language models write, put
 together after the others had been learnt from; at first sight 91.0 % of it were
-judged right. None was made with this grader at hand.
+judged right. `cases/blind.jsonl`: two sets as that one, later; at first sight
+89.5 and 94.8 % were judged right. None was made with this grader at hand.
 """
 
 import collections
@@ -33,10 +34,6 @@ _MISSED = {
     "[1,+\\infty)",
     "[2^{\\frac{1}{2^{1000}}}, \\infty)",
   ),
-  "a unit without \\text{} beside a plain number": (
-    "1000.99",
-    "1,000.99m²",
-  ),
   "10m may be ten times m": ("10m", "10"),
   "pct is no unit that we know": ("28\\%", "28 pct"),
   "a quotient of segments as a name": (
@@ -48,51 +45,27 @@ _MISSED = {
     "F_n = \\sum_{k=0}^{n-1} F_{n-k-1} F_k",
   ),
   "prose": ("1 and odd prime numbers", "1 \\text{ and all odd prime numbers}"),
-  "two signs that go independently": (
-    "2+2i,\\,-2-2i,\\,-2+2i,\\,2-2i",
-    "\\pm 2 \\pm 2i",
-  ),
   "10/33 rounds to 0.303, and the reference is a decimal": (
     "0.303",
     "0.\\overline{30}",
   ),
-  "one sentence of a story": (
-    "18",
-    "Therefore, Janet makes $18 every day at the farmers' market.",
-  ),
-  "where the logarithm is not real, nobody looks": (
-    "\\ln|x+1|",
-    "\\ln(x+1)",
-  ),
-  "j is a variable": ("3-4i", "3-4j"),
-  "I is a variable": ("3-4i", "3 - 4*I"),
-  "a residue written as a family": (
-    "x \\equiv 3 \\pmod{7}",
-    "x = 7k+3, k \\in \\mathbb{Z}",
-  ),
-  "c is another constant than C": (
-    "\\frac{x^3}{3}+C",
-    "\\frac{1}{3}x^3 + c",
-  ),
-  "zeta is a variable": ("\\frac{\\pi^2}{6}", "\\zeta(2)"),
   "a shape in words": ("\\triangle ABC", "triangle ABC"),
-  "unit vectors against components": (
-    "2\\hat{i}-3\\hat{j}+\\hat{k}",
-    "\\langle 2,-3,1\\rangle",
-  ),
-  "a matrix as nested lists": (
-    "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}",
-    "[[1, 2], [3, 4]]",
-  ),
-  "a choice with its value": ("\\text{(B)}", "\\textbf{(B)}\\ 12"),
-  "a sentence that begins with the answer": (
-    "\\text{Evelyn}",
-    "Evelyn has the greatest average speed.",
-  ),
   "a noun more": ("\\text{isosceles}", "isosceles triangle"),
+  "squares are no arithmetic progression": (
+    "1,4,9,16,25",
+    "1^2, 2^2, \\ldots, 5^2",
+  ),
+  "a name before an equation": (
+    "f(x)=0",
+    "The zero function, $f(x)=0$ for all real $x$.",
+  ),
+  "a matrix in words": (
+    "\\begin{pmatrix} 0 & 0 \\\\ 0 & 0 \\end{pmatrix}",
+    "the 2×2 zero matrix",
+  ),
   "an upright letter may be a unit": ("a^2b", "a^{2}\\mathrm{b}"),
 }
-_NAMES = ("math", "trackers", "hard", "more")
+_NAMES = ("math", "trackers", "hard", "more", "blind")
 
 
 @pytest.mark.parametrize("name", _NAMES)

@@ -116,6 +116,6 @@ def test_a_list_with_one_open_comparison_is_open():
 
 
 def test_long_lists_are_refused():
-  items = [f"{k}.5" for k in range(structure.MAX_ITEMS + 1)]
+  items = [f"\\sqrt{{{k}.5}}" for k in range(structure.MAX_ITEMS + 1)]
   with pytest.raises(trees.BoundExceeded):
     _compare(", ".join(items), ", ".join(items[::-1]))
