@@ -1,6 +1,8 @@
 """Comparison of solutions with an integer in them: pi/4 + k pi, k in Z."""
 
+import bisect
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from mathft_jax.grading import numeric, trees
@@ -12,6 +14,7 @@ _INDEX = "index of a residue class"
 # Each member of one family with a small index is looked for in the other.
 _SMALL = range(-6, 7)
 _LARGE = range(-40, 41)
+_NEARBY = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +111,19 @@ def same(first: trees.Tree, second: trees.Tree) -> bool | None:
 
 
 def _is_part(part: Family, whole: Family) -> bool:
-  found = [x for x in whole.members(_LARGE) if x is not None]
-  return all(
-    x is not None and any(numeric.agree(x, y) for y in found)
-    for x in part.members(_SMALL)
+  found = sorted(
+    (x for x in whole.members(_LARGE) if x is not None), key=_place
   )
+  return all(x is not None and _holds(found, x) for x in part.members(_SMALL))
+
+
+def _holds(found: Sequence[Any], x: Any) -> bool:
+  """Whether x is among numbers that are in order."""
+  nearby = _NEARBY * max(1.0, abs(_place(x)))
+  first = bisect.bisect_left(found, _place(x) - nearby, key=_place)
+  last = bisect.bisect_right(found, _place(x) + nearby, key=_place)
+  return any(numeric.agree(x, y) for y in found[first:last])
+
+
+def _place(x: Any) -> float:
+  return float(x.real)

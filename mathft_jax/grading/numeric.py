@@ -1,8 +1,9 @@
 """Values of expressions at fixed points, to eighty digits."""
 
 import functools
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -37,10 +38,6 @@ _RANGES = (
 # Beyond this point a function that grows too much is undefined, no more.
 _FIRST_FAR_POINT = 7
 
-# One value for each point, None where the expression has none; a constant
-# has one value only.
-Fingerprint = tuple[Any, ...]
-
 
 class _Undefined(ValueError):
   pass
@@ -55,16 +52,14 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
   known = values.equal(first, second)
   if known is not None:
     return known
-  pairs = _defined_pairs(first, second)
   if _has(first, "abs") != _has(second, "abs") and _differ_in_domain(
     first, second
   ):
     return False
-  num_zeros = 0
-  for left, right in pairs:
+  num_agreeing = 0
+  for left, right in _defined_pairs(first, second):
     scale = max(abs(left), abs(right))
     if scale == 0:  # Exactly: both are, say, rounded down.
-      num_zeros += 1
       continue
     if scale < _NOISE:
       return None
@@ -73,8 +68,9 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
       return False
     if difference > _AGREE:
       return None
+    num_agreeing += 1
   enough = 1 if trees.is_constant(first) and trees.is_constant(second) else 2
-  return True if len(pairs) - num_zeros >= enough else None
+  return True if num_agreeing >= enough else None
 
 
 def proportional(
@@ -104,16 +100,16 @@ def proportional(
 
 def _defined_pairs(
   first: trees.Tree, second: trees.Tree
-) -> list[tuple[Any, Any]]:
-  return [
-    (a, b)
-    for a, b in _values(first, second)
-    if a is not None and b is not None
-  ]
+) -> Iterator[tuple[Any, Any]]:
+  for a, b in _values(first, second):
+    if a is not None and b is not None:
+      yield a, b
 
 
-def _values(first: trees.Tree, second: trees.Tree) -> list[tuple[Any, Any]]:
-  """The values at the same points, None where there is none.
+def _values(
+  first: trees.Tree, second: trees.Tree
+) -> Iterator[tuple[Any, Any]]:
+  """The values at the same points, None where there is none; lazily.
 
   Identities of real functions need not hold outside the reals. So of functions
   without the imaginary unit no step of the way may leave them.
@@ -122,20 +118,17 @@ def _values(first: trees.Tree, second: trees.Tree) -> list[tuple[Any, Any]]:
   is_real = not (
     is_constant or _has_imaginary(first) or _has_imaginary(second)
   )
-  left, right = fingerprint(first, is_real), fingerprint(second, is_real)
-  num_points = max(len(left), len(right))
-  return list(
-    zip(
-      left * (num_points // len(left)),
-      right * (num_points // len(right)),
-      strict=True,
+  for point in range(1 if is_constant else len(_RANGES)):
+    # Most pairs that differ do so at the first point.
+    yield tuple(
+      value_at(tree, 0 if trees.is_constant(tree) else point, is_real)
+      for tree in (first, second)
     )
-  )
 
 
 def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
   """Whether one is defined near zero where the other is not: ln|x|, ln x."""
-  near = _values(first, second)[:_FIRST_FAR_POINT]
+  near = itertools.islice(_values(first, second), _FIRST_FAR_POINT)
   return any((a is None) != (b is None) for a, b in near)
 
 
@@ -153,17 +146,12 @@ def _has_imaginary(tree: trees.Tree) -> bool:
   return any(leaf == trees.IMAGINARY_UNIT for leaf in trees.leaves(tree))
 
 
-@functools.lru_cache(maxsize=1 << 12)
-def fingerprint(tree: trees.Tree, is_real: bool = False) -> Fingerprint:
-  """Returns the values at the points; raises BoundExceeded.
+@functools.lru_cache(maxsize=1 << 14)
+def value_at(tree: trees.Tree, point: int, is_real: bool = False) -> Any:
+  """The value at one of the points; raises BoundExceeded at near ones.
 
   With `is_real` there is none where any part of the tree is not real.
   """
-  num_points = 1 if trees.is_constant(tree) else len(_RANGES)
-  return tuple(_value_at(tree, point, is_real) for point in range(num_points))
-
-
-def _value_at(tree: trees.Tree, point: int, is_real: bool) -> Any:
   lookup = functools.partial(_symbol_value, point=point)
   try:
     return value_with(tree, lookup, is_real)
@@ -198,7 +186,7 @@ def real_value(tree: trees.Tree) -> Any:
     return _context().mpf(exact.numerator) / exact.denominator
   if not trees.is_constant(tree):
     return None
-  value = fingerprint(tree)[0]
+  value = value_at(tree, 0)
   return value.real if value is not None and _is_real(value) else None
 
 
