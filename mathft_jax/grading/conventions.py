@@ -1,8 +1,8 @@
 """What a reference answer lets pass beyond equality: not symmetric.
 
-A candidate may show how it got its answer ("m + n = 256 + 37 = 293") or say more
-than was asked ("(B) 12"), and where the reference is a rounded decimal, the
-exact value is right as well.
+A candidate may show how it got its answer ("m + n = 256 + 37 = 293") or say
+more than was asked ("(B) 12"), and where the reference is a rounded decimal,
+the exact value is right as well.
 """
 
 import re

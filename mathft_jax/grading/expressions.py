@@ -55,6 +55,9 @@ _INVERSES = {
   "sin": "arcsin",
   "cos": "arccos",
   "tan": "arctan",
+  "sinh": "arsinh",
+  "cosh": "arcosh",
+  "tanh": "artanh",
 }
 _ANGLE_FUNCTIONS = frozenset("sin cos tan cot sec csc cis".split())
 _MATRICES = frozenset(
@@ -81,6 +84,8 @@ _COMMANDS = {
   "lfloor": "_floor",
   "lceil": "_ceiling",
   "mathbb": "_blackboard",
+  "sum": "_series",
+  "prod": "_series",
 }
 
 
@@ -216,7 +221,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         token.text in _CONSTANTS
         or token.text in _NAMES
         or token.text in _DECORATIONS
-        or token.text in ("frac", "binom", "lfloor", "lceil")
+        or token.text in ("frac", "binom", "lfloor", "lceil", "sum", "prod")
       )
     return False
 
@@ -239,7 +244,8 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
           raise cursor.NotUnderstood("a factorial of a factorial")
         self._take()
         is_factorial = True
-        base = trees.Call("factorial", (operations.expression(base),))
+        name = "double factorial" if self._take_if("!") else "factorial"
+        base = trees.Call(name, (operations.expression(base),))
       elif self._take_if("°"):
         if self._angles:
           base = trees.multiply(
@@ -430,6 +436,25 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
 
   def _vector(self) -> trees.Tree:
     return trees.Group("(", ")", self._items_until("rangle"))
+
+  def _series(self) -> trees.Tree:
+    """What follows the sign of a sum or product: _{k=1}^{n} and a term."""
+    name = "sum" if self._tokens[self._at - 1].text == "sum" else "product"
+    self._expect("_")
+    self._expect("{")
+    index = self._atom()
+    self._expect("=")
+    low = operations.expression(self._sum())
+    self._expect("}")
+    self._expect("^")
+    high = self._argument(is_whole=True)
+    self._descend()
+    term = operations.expression(self._product())
+    # Its letter does not matter, and may be that of the imaginary unit.
+    bound = trees.Symbol(f"index {self._depth}")
+    self._depth -= 1
+    term = trees.substitute(term, index, bound)
+    return trees.Call(name, (term, bound, low, high))
 
   def _floor(self) -> trees.Tree:
     inner = self._sum()

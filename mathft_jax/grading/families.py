@@ -49,6 +49,10 @@ def read(tree: trees.Tree) -> Family | None:
   residues = _of_residues(tree)
   if residues is not None:
     return residues
+  if isinstance(tree, trees.Such):  # {4k + 1 : k in Z}
+    conditions = tree.condition
+    assert isinstance(conditions, trees.Collection)
+    tree = trees.Collection((tree.variable, *conditions.items))
   if not isinstance(tree, trees.Collection):
     return None
   indices = [
@@ -87,7 +91,7 @@ def _of_residues(tree: trees.Tree) -> Family | None:
       sides = item.sides
     else:
       sides = (item,)
-    if len(sides) > 2 or not trees.is_expression(sides[-1]):
+    if not 1 <= len(sides) <= 2 or not trees.is_expression(sides[-1]):
       return None
     if len(sides) == 2:
       if name not in (None, sides[0]):

@@ -49,8 +49,7 @@ _RENAMED = {
   "pounds": "£",
   "surd": "\\sqrt",
   **{
-    name: "\\implies"
-    for name in ("Rightarrow", "Longrightarrow", "therefore")
+    name: "\\implies" for name in ("Rightarrow", "Longrightarrow", "therefore")
   },
   "lor": "\\text{or}",
   "vee": "\\text{or}",
@@ -169,8 +168,9 @@ _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z])|\{?°\}?)")
 _DIGIT_GAP = re.compile(r"(?<=\d)(?:, ?\\! ?|\{,\}|\\[,!;: ]|~)(?=\d{3}(?!\d))")
 _PHANTOM = re.compile(r"\\[hv]?phantom\s?(?:\{[^{}]*\}|[^\\])")
 _EMPTY_DELIMITER = re.compile(r"\\(?:left|right)\s?\.")
-_HTML = re.compile(r"&(?:#?\w{2,8});|</?(?:sup|sub|b|i|br)>")
-_HTML_TAG = re.compile(r"</?(?:b|i|br)>")
+_TAGS = "b|i|br|p|em|strong|u|div|span"
+_HTML = re.compile(rf"&(?:#?\w{{2,8}});|</?(?:sup|sub|{_TAGS})>")
+_HTML_TAG = re.compile(rf"</?(?:{_TAGS})>")
 _SUPERSCRIPT = re.compile(r"<sup>([^<>]*)</sup>")
 _SUBSCRIPT = re.compile(r"<sub>([^<>]*)</sub>")
 _ROW_SPACING = re.compile(r"\\\\\[\d{1,3}(?:\.\d)?(?:pt|em|ex|mm|cm)\]")
@@ -180,7 +180,8 @@ _UNIT_VECTOR = re.compile(
 )
 _OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
 _MODULUS = re.compile(
-  r"\(?\s?\\?(?:pmod|bmod|mod)(?![A-Za-z])\s?\{?\s?(\w+)\s?\}?\s?\)?"
+  r"\(?\s?\\?(?:pmod|bmod|mod|(?:mathrm|text|rm|operatorname)\{mod\})"
+  r"(?![A-Za-z])(?:\\ |\s)?\{?\s?(\w+)\s?\}?\s?\)?"
 )
 _CHOOSE = re.compile(
   r"(?:\{\})?[\^_]\{?(\d+)\}?\s?(?:\\text\{C\}|C)_\{?(\d+)\}?"

@@ -32,10 +32,12 @@ _ORDINALS = {
     start=1,
   )
 }
-_PARTS = (
-  {word: value for word, value in _ORDINALS.items() if value > 2}
-  | {"half": 2, "quarter": 4, "hundredth": 100, "thousandth": 1000}
-)
+_PARTS = {word: value for word, value in _ORDINALS.items() if value > 2} | {
+  "half": 2,
+  "quarter": 4,
+  "hundredth": 100,
+  "thousandth": 1000,
+}
 _PARTS |= {f"{word}s": value for word, value in _PARTS.items()}
 _PARTS["halves"] = 2
 _ARTICLES = frozenset(["a", "an"])

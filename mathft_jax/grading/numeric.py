@@ -73,6 +73,18 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
   return True if num_agreeing >= enough else None
 
 
+def differ_by_constant(first: trees.Tree, second: trees.Tree) -> bool | None:
+  """Whether first - second is one constant, as of two antiderivatives."""
+  if _has(first, "abs") != _has(second, "abs") and _differ_in_domain(
+    first, second
+  ):
+    return False
+  differences = [a - b for a, b in _defined_pairs(first, second)]
+  if len(differences) < 3:
+    return None
+  return all(agree(d, differences[0]) for d in differences)
+
+
 def proportional(
   first: trees.Tree, second: trees.Tree, is_positive: bool = False
 ) -> bool | None:
@@ -106,24 +118,30 @@ def _defined_pairs(
       yield a, b
 
 
-def _values(
-  first: trees.Tree, second: trees.Tree
-) -> Iterator[tuple[Any, Any]]:
+def _values(first: trees.Tree, second: trees.Tree) -> Iterator[tuple[Any, Any]]:
   """The values at the same points, None where there is none; lazily.
 
   Identities of real functions need not hold outside the reals. So of functions
   without the imaginary unit no step of the way may leave them.
   """
   is_constant = trees.is_constant(first) and trees.is_constant(second)
-  is_real = not (
-    is_constant or _has_imaginary(first) or _has_imaginary(second)
+  is_real = not (is_constant or _has_imaginary(first) or _has_imaginary(second))
+  # Bounds of a sum are integers.
+  is_integral = any(
+    _has(tree, name) for tree in (first, second) for name in values.SERIES
   )
   for point in range(1 if is_constant else len(_RANGES)):
     # Most pairs that differ do so at the first point.
-    yield tuple(
-      value_at(tree, 0 if trees.is_constant(tree) else point, is_real)
+    a, b = (
+      value_at(
+        tree,
+        0 if trees.is_constant(tree) else point,
+        is_real,
+        is_integral,
+      )
       for tree in (first, second)
     )
+    yield a, b
 
 
 def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
@@ -147,12 +165,20 @@ def _has_imaginary(tree: trees.Tree) -> bool:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def value_at(tree: trees.Tree, point: int, is_real: bool = False) -> Any:
+def value_at(
+  tree: trees.Tree,
+  point: int,
+  is_real: bool = False,
+  is_integral: bool = False,
+) -> Any:
   """The value at one of the points; raises BoundExceeded at near ones.
 
-  With `is_real` there is none where any part of the tree is not real.
+  With `is_real` there is none where any part of the tree is not real. With
+  `is_integral` the points are integers.
   """
-  lookup = functools.partial(_symbol_value, point=point)
+  lookup = functools.partial(
+    _integer_value if is_integral else _symbol_value, point=point
+  )
   try:
     return value_with(tree, lookup, is_real)
   except trees.BoundExceeded:
@@ -229,6 +255,11 @@ def _symbol_value(name: str, point: int) -> Any:
   return low + (high - low) * context.mpf(source.getrandbits(200)) / (1 << 200)
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def _integer_value(name: str, point: int) -> Any:
+  return _context().mpf(random.Random(f"{name} at {point}").randint(2, 15))
+
+
 def _evaluate(
   tree: trees.Tree, lookup: Callable[[str], Any], is_real: bool
 ) -> Any:
@@ -244,6 +275,8 @@ def _evaluate(
     exact = values.value_of(tree)
     if isinstance(exact, Fraction):
       value = context.mpf(exact.numerator) / exact.denominator
+    elif tree.name in values.SERIES:
+      value = _series(tree, lookup, is_real)
     else:
       compute = _OPERATIONS.get(tree.name)
       if compute is None:
@@ -258,6 +291,26 @@ def _evaluate(
       raise _Undefined(type(tree).__name__)
     value = context.mpf(exact.numerator) / exact.denominator
   return _checked(context, value)
+
+
+def _series(
+  tree: trees.Call, lookup: Callable[[str], Any], is_real: bool
+) -> Any:
+  context = _context()
+  term, index, *bounds = tree.args
+  low, high = (_evaluate(bound, lookup, is_real) for bound in bounds)
+  if not (context.isint(low) and context.isint(high)):
+    raise _Undefined("a series between bounds that are no integers")
+  indices = values.index_range(Fraction(int(low)), Fraction(int(high)))
+  if indices is None:
+    raise trees.BoundExceeded("a long series")
+  terms = (
+    _evaluate(trees.substitute(term, index, trees.number(k)), lookup, is_real)
+    for k in indices
+  )
+  if tree.name == "sum":
+    return sum(terms, context.mpf(0))
+  return _multiply(context, *terms)
 
 
 def _constant(context: Any, name: str) -> Any:
@@ -361,6 +414,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
   "arcsin": _named("asin"),
   "arccos": _named("acos"),
   "arctan": _named("atan"),
+  "arsinh": _named("asinh"),
+  "arcosh": _named("acosh"),
+  "artanh": _named("atanh"),
   "sinh": _named("sinh"),
   "cosh": _named("cosh"),
   "tanh": _named("tanh"),

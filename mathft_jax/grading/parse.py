@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from fractions import Fraction
 
 from mathft_jax.grading import (
   cursor,
@@ -11,11 +9,11 @@ from mathft_jax.grading import (
   normalize,
   operations,
   phrases,
+  progressions,
   signs,
   tokens,
   trees,
   units,
-  values,
 )
 
 _SIGNS = {
@@ -31,9 +29,6 @@ _SIGNS = {
 }
 _CASES = frozenset("cases dcases rcases".split())
 _OTHERWISE = frozenset("otherwise else elsewhere".split())
-# Lists with an ellipsis are filled in up to so many items.
-_MAX_FILLED = 200
-_ELLIPSIS = trees.Words("...")
 _CONDITION_WORDS = _OTHERWISE | frozenset("if for when where".split())
 
 
@@ -76,6 +71,7 @@ class _Parser(expressions.ExpressionParser):
   """Reads a whole answer: lists, relations, sets, functions by cases."""
 
   STOP_WORDS = _CONDITION_WORDS
+  _divides = True  # whether a colon makes a ratio
 
   def whole(self) -> trees.Tree:
     items = [self._item()]
@@ -91,8 +87,10 @@ class _Parser(expressions.ExpressionParser):
       raise cursor.NotUnderstood(f"{self._next.text!r} is left over")
     if len(items) == 1:
       return items[0]
-    if _ELLIPSIS in items:
-      return trees.Collection(_filled(items), joined_by=separators[-1])
+    if progressions.ELLIPSIS in items:
+      return trees.Collection(
+        progressions.filled(items), joined_by=separators[-1]
+      )
     return _grouped(items, separators)
 
   def _take_separators(self) -> str:
@@ -105,7 +103,7 @@ class _Parser(expressions.ExpressionParser):
 
   def _item(self) -> trees.Tree:
     if self._take_if("ldots"):
-      return _ELLIPSIS
+      return progressions.ELLIPSIS
     self._take_if("=", "approx")  # "= 5": the left side was left out.
     sides = [self._union()]
     signs = []
@@ -158,7 +156,7 @@ class _Parser(expressions.ExpressionParser):
     if self._take_if("choose"):
       bottom = operations.expression(self._sum())
       return trees.Call("binomial", (operations.expression(terms[0]), bottom))
-    while self._take_if(":") or self._take_word("to"):
+    while (self._divides and self._take_if(":")) or self._take_word("to"):
       terms.append(self._sum())
     if len(terms) == 1:
       return terms[0]
@@ -251,7 +249,7 @@ class _Parser(expressions.ExpressionParser):
     while self._take_separators():
       items.append(self._item())
     self._expect(*closers)
-    return _filled(items)
+    return progressions.filled(items)
 
   def _set(self) -> trees.Tree:
     if self._next.text == "\\begin{array}":
@@ -265,17 +263,20 @@ class _Parser(expressions.ExpressionParser):
     try:
       tree = self._such()
     except cursor.NotUnderstood:
-      self._at = start
+      self._at, self._divides, self._bars = start, True, 0
       tree = trees.Collection(self._items_until("}"), is_set=True)
     self._bars = bars
     return tree
 
   def _such(self) -> trees.Tree:
     """{x | x > 3}, {x in R : x > 3}; the opening brace is behind us."""
-    variable = operations.expression(self._power())
+    self._divides, self._bars = False, 1  # The bar ends the variable.
+    variable = operations.expression(self._sum())
+    self._bars = 0
     conditions = []
     if self._take_if("in"):
       conditions.append(trees.Relation((variable, self._difference()), ("in",)))
+    self._divides = True
     if not self._take_if("|", ":"):
       raise cursor.NotUnderstood("a set without a bar")
     conditions.append(self._item())
@@ -322,29 +323,3 @@ def _without_name(value: trees.Tree) -> trees.Tree:
   if isinstance(value, trees.Relation) and value.signs == ("=",):
     return value.sides[1]
   return value
-
-
-def _filled(items: Sequence[trees.Tree]) -> tuple[trees.Tree, ...]:
-  """1, 2, ..., 5 with what the dots stand for, where that is a progression."""
-  if items.count(_ELLIPSIS) != 1:
-    return tuple(items)
-  at = items.index(_ELLIPSIS)
-  numbers = [
-    values.value_of(item) for item in items if trees.is_expression(item)
-  ]
-  head, tail = numbers[:at], numbers[at:]
-  if (
-    len(numbers) < len(items) - 1
-    or not head
-    or not tail
-    or not all(isinstance(number, Fraction) for number in numbers)
-  ):
-    return tuple(items)
-  step = head[1] - head[0] if len(head) > 1 else Fraction(1)
-  count = (tail[-1] - head[0]) / step + 1 if step else Fraction(0)
-  if count.denominator != 1 or not len(numbers) <= count <= _MAX_FILLED:
-    return tuple(items)
-  filled = [head[0] + step * index for index in range(int(count))]
-  if filled[:at] != head or filled[-len(tail) :] != tail:
-    return tuple(items)
-  return tuple(map(trees.number, filled))

@@ -5,6 +5,7 @@ Everything here is text to text, on normalized answers, in linear time.
 
 import functools
 import re
+from collections.abc import Sequence
 
 from mathft_jax.grading import code_notation, number_words, units
 
@@ -59,8 +60,8 @@ _CHOICE = re.compile(
   r"(?:option|choice|answer choice|answer)[ :]*(\(?[A-Ja-j]\)?)", re.IGNORECASE
 )
 _VERB = re.compile(
-  r"(?<![A-Za-z\\'])(?:is equal to|equals|is at|are at|is|are|was|were|be"
-  r"|equal)(?![A-Za-z'])[: ]*",
+  r"(?<![A-Za-z\\'])(?:is equal to|equals|is at|are at|falls on|is|are|was|were"
+  r"|be|equal)(?![A-Za-z'])[: ]*",
 )
 _EQUALS = re.compile(r"(?<=[A-Za-z0-9)}]) (?:equals|is equal to) ?(?=\S)")
 # A sentence that begins so names its answer; "not 7" and "7 or more" do not.
@@ -86,6 +87,16 @@ _NAMES_MORE = re.compile(
 # "There are none, so 0": what was shown is after the last of these.
 _CONCLUSION = re.compile(r".*(?:, (?:so|hence|thus|therefore),? |\\implies ?)")
 _DATE = re.compile(r"(?:the )?(\d{1,2}) of ([A-Z][a-z]+)")
+_DAY_FIRST = re.compile(
+  r"(\d{1,2}) (January|February|March|April|May|June|July|August|September"
+  r"|October|November|December)"
+)
+_DIAGONAL = re.compile(r"(?:\\text\{diag\}|diag)\(([^()]+)\)")
+_SQUARE_ROOT = re.compile(r"(?:the )?square root of (\w+)", re.IGNORECASE)
+_OVER = re.compile(r"(\w+) over (\w+)")
+_DERIVATIVE = re.compile(r"\\frac\{d([a-z])\}\{d[a-z]\}")
+# ]0, 1[ for (0, 1), and [2, 7[ for [2, 7).
+_OPENED = re.compile(r" ?([\[\]])([^\[\]]+,[^\[\]]+)([\[\]]) ?")
 _INFINITE = re.compile(r"infinite(?: ?\(\+?\\infty\))?")
 _INTEGERS_BETWEEN = re.compile(
   r"(?:all |the )*integers from (-?\d+) (?:to|through) (-?\d+)"
@@ -103,9 +114,7 @@ _PARTS = (
 )
 _TWO_UNITS = [
   (
-    re.compile(
-      rf"(\d+) ?({first})(?:,? and|,)? ?(\d+) ?{second}(?![A-Za-z])"
-    ),
+    re.compile(rf"(\d+) ?({first})(?:,? and|,)? ?(\d+) ?{second}(?![A-Za-z])"),
     number,
   )
   for first, second, number in _PARTS
@@ -150,6 +159,12 @@ def core(answer: str) -> str:
   text = _ORDINAL.sub("", text)
   text = _INTEGER_ASIDE.sub(r", \1", text)
   text = _with_one_unit(text)
+  if text.startswith("]") or text.endswith("["):
+    text = "\\cup ".join(map(_closed, text.split("\\cup")))
+  text = _DERIVATIVE.sub(r"\1'", text)
+  diagonal = _DIAGONAL.fullmatch(text)
+  if diagonal:
+    return _diagonal(diagonal[1].split(","))
   if not _has_word(text):
     return text
   plain = _TEXT.sub(r" \1 ", text) if "\\text" in text else text
@@ -218,6 +233,14 @@ def _said(text: str) -> str:
 def _in_marks(text: str) -> str:
   """Writes numbers, dates and sets in words as mathematics."""
   text = _DATE.sub(r"\2 \1", text)
+  text = _DAY_FIRST.sub(r"\2 \1", text)
+  root = _SQUARE_ROOT.fullmatch(text)
+  if root:
+    return f"\\sqrt{{{number_words.in_digits(root[1])}}}"
+  over = _OVER.fullmatch(text)
+  if over:
+    top, bottom = map(number_words.in_digits, over.groups())
+    return f"\\frac{{{top}}}{{{bottom}}}"
   if _INFINITE.fullmatch(text):
     return "\\infty"
   between = _INTEGERS_BETWEEN.fullmatch(text)
@@ -233,9 +256,30 @@ def _with_one_unit(text: str) -> str:
   """Writes "5 feet 6 inches" as (5+6/12) feet."""
   if not any(map(str.isdigit, text)):
     return text
+  plain = _TEXT.sub(r" \1 ", text) if "\\text" in text else text
+  plain = " ".join(plain.split())
   for pattern, number in _TWO_UNITS:
-    text = pattern.sub(rf"(\1+\3/{number}) \2", text)
+    if pattern.search(plain):
+      return pattern.sub(rf"(\1+\3/{number}) \2", plain)
   return text
+
+
+def _closed(interval: str) -> str:
+  """An interval with brackets that look outwards, with round ones there."""
+  found = _OPENED.fullmatch(interval)
+  if found is None:
+    return interval
+  opening = "(" if found[1] == "]" else "["
+  closing = ")" if found[3] == "[" else "]"
+  return f"{opening}{found[2]}{closing}"
+
+
+def _diagonal(entries: Sequence[str]) -> str:
+  rows = (
+    "&".join(entry if j == i else "0" for j in range(len(entries)))
+    for i, entry in enumerate(entries)
+  )
+  return "\\begin{matrix}" + "\\\\".join(rows) + "\\end{matrix}"
 
 
 def _last_verb(text: str) -> int | None:

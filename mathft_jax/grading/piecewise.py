@@ -98,42 +98,39 @@ def _same_by_parity(first: trees.Tree, second: trees.Tree) -> bool | None:
 
   None if a condition says anything else.
   """
-  found = [_of_integer(tree) for tree in (first, second)]
-  if not all(isinstance(values, list) for values in found):
+  left, right = _of_integer(first), _of_integer(second)
+  if left is None or right is None:
     return None
-  return all(map(numeric.agree, *found))
+  return all(map(numeric.agree, left, right))
 
 
 def _of_integer(tree: trees.Tree) -> list[Any] | None:
   """The values at 1, 2, ...; None for functions that do not ask for parity."""
+  rows = tree.rows if isinstance(tree, trees.Cases) else ((tree, None),)
+  values = [value for value, _ in rows]
   names = {
     leaf.name
-    for value in (_row_values(tree))
+    for value in values
     for leaf in trees.leaves(value)
     if isinstance(leaf, trees.Symbol)
   }
-  if len(names) > 1 or not all(map(trees.is_expression, _row_values(tree))):
+  if len(names) > 1 or not all(map(trees.is_expression, values)):
     return None
   found = []
   for n in _INTEGERS:
-    value = tree
-    if isinstance(tree, trees.Cases):
-      fitting = []
-      for row, condition in tree.rows:
-        holds = condition is None or _is_parity(condition, n, names)
-        if holds is None:
-          return None
-        if holds:
-          fitting.append(row)
-      if not fitting:
-        return None
-      value = fitting[0]
-    found.append(numeric.value_with(value, lambda name: numeric.number(n)))  # noqa: B023
+    holds = [
+      condition is None or _is_parity(condition, n, names)
+      for _, condition in rows
+    ]
+    if None in holds or True not in holds:
+      return None
+    value = values[holds.index(True)]
+    found.append(_at(value, n))
   return found
 
 
-def _row_values(tree: trees.Tree) -> list[trees.Tree]:
-  return [row for row, _ in tree.rows] if isinstance(tree, trees.Cases) else [tree]
+def _at(tree: trees.Tree, n: int) -> Any:
+  return numeric.value_with(tree, lambda name: numeric.number(n))
 
 
 def _is_parity(condition: trees.Tree, n: int, names: set[str]) -> bool | None:

@@ -8,10 +8,12 @@ known).
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from mathft_jax.grading import (
   families,
+  numeric,
   parse,
   piecewise,
   real_sets,
@@ -27,6 +29,9 @@ MAX_ITEMS = 64
 
 _EQUALITIES = frozenset("=~")
 _REVERSED = {">": "<", ">=": "<="}
+_ANY_CONSTANT = trees.Symbol("C")
+_DEGREE, _RADIAN = frozenset([("degree", 1)]), frozenset([("radian", 1)])
+_DEGREE_IN_RADIANS = trees.multiply(trees.PI, trees.number(Fraction(1, 180)))
 _CHOICES = frozenset("ABCDEFGHIJ")
 
 
@@ -57,7 +62,11 @@ def compare(
   as_times = times.same(first, second)
   if as_times is not None:
     return as_times
-  if first.units and second.units and first.units != second.units:
+  if _is_in_degrees(first, second):
+    a = trees.multiply(a, _DEGREE_IN_RADIANS)
+  elif _is_in_degrees(second, first):
+    b = trees.multiply(b, _DEGREE_IN_RADIANS)
+  elif first.units and second.units and first.units != second.units:
     factor = units.factor(first.units, second.units)
     if factor is None or not trees.is_expression(a):
       return False
@@ -71,6 +80,20 @@ def compare(
   if _are_choices(first.text, second.text):
     return first.letters == second.letters
   return _same(a, b, leaves)
+
+
+def _is_in_degrees(first: parse.Answer, second: parse.Answer) -> bool:
+  """Whether the first is an angle in degrees and the second in radians.
+
+  A number with pi in it is, where it does not say otherwise.
+  """
+  if first.units != _DEGREE or not trees.is_expression(first.tree):
+    return False
+  if second.units:
+    return second.units == _RADIAN
+  return trees.is_constant(second.tree) and trees.PI in trees.leaves(
+    second.tree
+  )
 
 
 def _are_choices(first: str, second: str) -> bool:
@@ -173,7 +196,41 @@ def _same_expression(
     assert isinstance(percent, trees.Call)
     # 50 % is 0.5, and is often written as 50.
     return _any(leaves.equal(x, plain) for x in (percent.args[0], percent))
-  return leaves.equal(a, b)
+  if _order(a) != _order(b) and sorted(_order(a)) == sorted(_order(b)):
+    return False
+  verdict = leaves.equal(a, b)
+  if verdict is False and _has_any_constant(a) and _has_any_constant(b):
+    return numeric.differ_by_constant(a, b)
+  return verdict
+
+
+def _order(tree: trees.Tree) -> list[str]:
+  """The letters whose order counts: f, g of f(g(x)); A, B of A^{-1} B."""
+  letters: list[str] = []
+  if not isinstance(tree, trees.Call) or tree.name != "multiply":
+    return letters
+  factors = [
+    arg.args[0] if isinstance(arg, trees.Call) and arg.name == "power" else arg
+    for arg in tree.args
+  ]
+  names = [f.name if isinstance(f, trees.Symbol) else "" for f in factors]
+  if all(map(str.isupper, names)):
+    inverts = any(isinstance(arg, trees.Call) for arg in tree.args)
+    return names if inverts else []
+  while trees.is_function_value(tree):
+    assert isinstance(tree, trees.Call)
+    letters.append(str(tree.args[0]))
+    tree = tree.args[1]
+  return letters
+
+
+def _has_any_constant(tree: trees.Tree) -> bool:
+  """Whether the tree is an antiderivative, ... + C."""
+  return (
+    isinstance(tree, trees.Call)
+    and tree.name == "add"
+    and _ANY_CONSTANT in tree.args
+  )
 
 
 def _same_in_order(
@@ -254,6 +311,7 @@ def _same_named_values(
     return False
   if first[0] is not None and second[0] is not None:
     second = _reordered(second[0], second[1], first[0])
+    second = _with_argument(second[0], second[1], first[0])
     if not _are_same_names(first[0], second[0], leaves):
       return False
   return _all(_same(x, y, leaves) for x in first[1] for y in second[1])
@@ -277,6 +335,23 @@ def _reordered(
   by_name = dict(zip(name.items, value.items, strict=True))
   items = tuple(by_name[item] for item in order.items)
   return order, (dataclasses.replace(value, items=items),)
+
+
+def _with_argument(
+  name: trees.Tree, parts: tuple[trees.Tree, ...], order: trees.Tree
+) -> tuple[trees.Tree, tuple[trees.Tree, ...]]:
+  """f(t) = 2t as f(x) = 2x, where `order` is f(x)."""
+  if not (trees.is_function_value(name) and trees.is_function_value(order)):
+    return name, parts
+  assert isinstance(name, trees.Call) and isinstance(order, trees.Call)
+  given, wanted = name.args[1], order.args[1]
+  if not (isinstance(given, trees.Symbol) and isinstance(wanted, trees.Symbol)):
+    return name, parts
+  if any(wanted in trees.leaves(part) for part in parts):
+    return name, parts  # It is another variable there.
+  return trees.substitute(name, given, wanted), tuple(
+    trees.substitute(part, given, wanted) for part in parts
+  )
 
 
 def _same_equation(

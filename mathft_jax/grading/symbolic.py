@@ -75,7 +75,7 @@ def build(tree: trees.Tree) -> Any:
       "i": sympy.I,
       "infinity": sympy.oo,
     }[tree.name]
-  if not isinstance(tree, trees.Call):
+  if not isinstance(tree, trees.Call) or tree.name in values.SERIES:
     raise trees.BoundExceeded(f"{type(tree).__name__} is no expression")
   args = [build(arg) for arg in tree.args]
   _check(tree.name, args)
@@ -104,6 +104,9 @@ def _operation(sympy: Any, name: str) -> Callable[..., Any]:
     "arcsin": sympy.asin,
     "arccos": sympy.acos,
     "arctan": sympy.atan,
+    "arsinh": sympy.asinh,
+    "arcosh": sympy.acosh,
+    "artanh": sympy.atanh,
     "min": sympy.Min,
     "max": sympy.Max,
   }

@@ -10,7 +10,8 @@ MAX_TOKENS = 600
 MAX_DIGITS = 1000
 
 FUNCTIONS = frozenset(
-  "sin cos tan cot sec csc cis arcsin arccos arctan sinh cosh tanh log ln lg"
+  "sin cos tan cot sec csc cis arcsin arccos arctan sinh cosh tanh arsinh"
+  " arcosh artanh log ln lg"
   " exp sqrt cbrt fraction rational min max gcd lcm sgn abs floor"
   " ceiling".split()
 )
@@ -18,6 +19,12 @@ _FUNCTION_ALIASES = {
   "asin": "arcsin",
   "acos": "arccos",
   "atan": "arctan",
+  "arcsinh": "arsinh",
+  "arccosh": "arcosh",
+  "arctanh": "artanh",
+  "asinh": "arsinh",
+  "acosh": "arcosh",
+  "atanh": "artanh",
   "ceil": "ceiling",
   "Fraction": "fraction",
   "Rational": "rational",
@@ -167,6 +174,13 @@ def _marked_words(content: str) -> list[Token]:
     return [Token("function", folded, True, True)]
   if "," in content or any(map(str.isdigit, folded)):
     return tokenize(content)[:-1]
-  return [
-    Token("word", word, True, True) for word in content.split() if fold(word)
-  ]
+  found = []
+  for word in content.split():
+    parts = word.split("/")
+    if len(parts) == 2 and all(fold(part) in units.BY_WORD for part in parts):
+      found.append(Token("word", parts[0], True, True))
+      found.append(Token("mark", "/"))
+      word = parts[1]
+    if fold(word):
+      found.append(Token("word", word, True, True))
+  return found

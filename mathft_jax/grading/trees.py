@@ -40,7 +40,10 @@ class Based:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-  """An operation on numbers: "add", "multiply", "power", "sin", ..."""
+  """An operation on numbers: "add", "multiply", "power", "sin", ...
+
+  "sum" and "product" have a term, its index, and the index's bounds.
+  """
 
   name: str
   args: "tuple[Tree, ...]"
@@ -72,7 +75,7 @@ class Collection:
 
   items: "tuple[Tree, ...]"
   is_set: bool = dataclasses.field(default=False, compare=False)
-  joined_by: str = dataclasses.field(default=",", compare=False)
+  joined_by: str = ","
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -230,6 +233,15 @@ def is_function_value(tree: Tree) -> bool:
     and head.name in _FUNCTION_NAMES
     and len(tree.args) == 2
   )
+
+
+def substitute(tree: Tree, name: Tree, value: Tree) -> Tree:
+  """The expression with one of its leaves replaced."""
+  if tree == name:
+    return value
+  if isinstance(tree, Call):
+    return Call(tree.name, tuple(substitute(a, name, value) for a in tree.args))
+  return tree
 
 
 def leaves(tree: Tree) -> Iterator[Tree]:

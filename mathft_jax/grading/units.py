@@ -30,7 +30,7 @@ _ALIASES = (
   "kg kilogram kilograms",
   "pound pounds lb lbs",
   "ounce ounces oz",
-  "liter liters litre litres",
+  "liter liters litre litres l",
   "ml milliliter milliliters",
   "gallon gallons",
   "degree degrees deg",
@@ -60,6 +60,7 @@ SHORT = frozenset(
 
 
 # Each group's sizes in its first unit, by definition.
+_CUBIC_METERS_IN_LITER = Fraction(1, 1000)
 _SIZES: tuple[dict[str, Fraction], ...] = tuple(
   {name: Fraction(size) for name, size in group.items()}
   for group in (
@@ -84,7 +85,6 @@ _SIZES: tuple[dict[str, Fraction], ...] = tuple(
     {"dollar": "1", "cent": "1/100"},
     {"gram": "1", "kg": "1000"},
     {"pound": "1", "ounce": "1/16"},
-    {"liter": "1", "ml": "1/1000"},
   )
 )
 
@@ -102,6 +102,11 @@ def _in_base(measure: Measure) -> tuple[Fraction, dict[str, int]]:
   size = Fraction(1)
   dimensions: dict[str, int] = {}
   for name, exponent in measure:
+    if name in ("liter", "ml"):
+      size *= _CUBIC_METERS_IN_LITER**exponent
+      if name == "ml":
+        size *= Fraction(1, 1000) ** exponent
+      name, exponent = "meter", 3 * exponent
     for group in _SIZES:
       if name in group:
         size *= group[name] ** exponent

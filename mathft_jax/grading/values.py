@@ -10,6 +10,7 @@ from mathft_jax.grading import trees
 # Larger integers are left to floating point, or to nobody.
 MAX_BITS = 20_000
 _MAX_FACTORIAL = 500
+_MAX_TERMS = 500
 
 # A Fraction, or plus or minus infinity as a float.
 Value = Fraction | float
@@ -43,6 +44,8 @@ def value_of(tree: trees.Tree) -> Value | None:
     return math.inf
   if not isinstance(tree, trees.Call):
     return None
+  if tree.name in SERIES:
+    return _series(tree)
   compute = _OPERATIONS.get(tree.name)
   if compute is None:
     return None
@@ -57,6 +60,39 @@ def value_of(tree: trees.Tree) -> Value | None:
   if value is None or _bits(value) > MAX_BITS:
     return None
   return value
+
+
+def index_range(low: Fraction | None, high: Fraction | None) -> range | None:
+  """The values of a series' index, None where they are none or too many."""
+  if low is None or high is None or {low.denominator, high.denominator} != {1}:
+    return None
+  if high - low >= _MAX_TERMS:
+    return None
+  return range(low.numerator, high.numerator + 1)
+
+
+def _series(tree: trees.Call) -> Fraction | None:
+  term, index, *bounds = tree.args
+  low, high = (
+    value if isinstance(value, Fraction) else None
+    for value in map(value_of, bounds)
+  )
+  indices = index_range(low, high)
+  if indices is None:
+    return None
+  total: list[Fraction] = []
+  for number in indices:
+    value = value_of(trees.substitute(term, index, trees.number(number)))
+    if not isinstance(value, Fraction):
+      return None
+    total.append(value)
+  return SERIES[tree.name](*total)
+
+
+def _double_factorial(n: Fraction) -> Fraction | None:
+  if n.denominator != 1 or not 0 <= n <= _MAX_FACTORIAL:
+    return None
+  return Fraction(math.prod(range(n.numerator, 0, -2)))
 
 
 def _based(tree: trees.Based) -> Fraction:
@@ -169,7 +205,9 @@ def _of_integers(
   return compute
 
 
+SERIES = {"sum": _sum, "product": _product}
 _OPERATIONS: dict[str, Callable[..., Fraction | None]] = {
+  "double factorial": _double_factorial,
   "add": _sum,
   "multiply": _product,
   "power": _power,

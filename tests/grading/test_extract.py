@@ -93,7 +93,23 @@ def test_generator_targets_yield_their_answer():
 
 
 @pytest.mark.parametrize(
-  "unit", ["\\", "{", "}", "\\boxed{", "# Answer\n", "answer is ", "\n", "#", "1", "1,", "1/", "$-", "*", "**1"]
+  "unit",
+  [
+    "\\",
+    "{",
+    "}",
+    "\\boxed{",
+    "# Answer\n",
+    "answer is ",
+    "\n",
+    "#",
+    "1",
+    "1,",
+    "1/",
+    "$-",
+    "*",
+    "**1",
+  ],
 )
 def test_a_megabyte_of_anything_takes_a_second_at_most(unit):
   text = unit * (1_000_000 // len(unit))

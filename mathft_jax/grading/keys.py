@@ -1,0 +1,56 @@
+"""Canonical keys: answers with one key are the same, and need no comparison."""
+
+import dataclasses
+import functools
+from collections.abc import Hashable
+
+from mathft_jax.grading import normalize, parse, trees, values
+
+_COMMUTATIVE = frozenset(["add", "multiply", "min", "max", "gcd", "lcm"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+  """Equal values are the same answer.
+
+  Two decisive keys with different values are different answers; of others
+  only a comparison can tell.
+  """
+
+  value: Hashable
+  is_decisive: bool
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def key(answer: str) -> Key:
+  """The key of an answer, any text."""
+  normalized = normalize.normalize(answer)
+  parsed = parse.parse(normalized)
+  if isinstance(parsed.tree, trees.Unread):
+    return Key(normalized, False)
+  canonical = _canonical(parsed.tree)
+  return Key(
+    (canonical, parsed.units),
+    isinstance(parsed.tree, trees.Number) and not parsed.units,
+  )
+
+
+def _canonical(tree: trees.Tree) -> trees.Tree:
+  """Exact values computed, terms, factors and lists in a fixed order."""
+  if isinstance(tree, trees.Call):
+    value = values.value_of(tree)
+    if value is not None and not isinstance(value, float):
+      # 50 % is also 50, which 1/2 is not.
+      return tree if tree.name == "percent" else trees.number(value)
+    args = tuple(map(_canonical, tree.args))
+    if tree.name in _COMMUTATIVE:
+      args = tuple(sorted(args, key=repr))
+    return trees.Call(tree.name, args)
+  if isinstance(tree, trees.Group):
+    return dataclasses.replace(tree, items=tuple(map(_canonical, tree.items)))
+  if isinstance(tree, trees.Collection):
+    items = tuple(sorted(map(_canonical, tree.items), key=repr))
+    if not any(isinstance(item, trees.Relation) for item in items):
+      return trees.Collection(items, tree.is_set)  # "1 and 2" is "1, 2".
+    return dataclasses.replace(tree, items=items)
+  return tree
