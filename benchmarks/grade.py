@@ -4,15 +4,17 @@
 
 Math-Verify takes part where it is installed (pip install math-verify), the
 grader of PRM800K where a checkout of its repository is given (it needs
-pylatexenc). Each grader runs in this process, one pair after the other, with
-fresh caches; none may take more than five seconds for a pair. Pairs:
+pylatexenc). Each grader runs in a process of its own, one pair after the other,
+with fresh caches. One that takes more than five seconds for a pair is killed,
+which counts as "not the same", and goes on with the next. Pairs:
 
 - the pairs with people's verdicts in tests/grading/cases;
 - each MATH reference answer against forms of itself that mean the same;
 - MATH-500 samples against their references, where nobody's verdict is known and
   graders are compared with each other.
 
-Verdicts that differ from ours go to --disagreements.
+Verdicts that differ from ours go to --disagreements. Then all samples of MATH
+and GSM8K are graded and clustered, over all cores.
 """
 
 import argparse
@@ -20,19 +22,24 @@ import dataclasses
 import gzip
 import importlib.metadata
 import json
+import logging
+import multiprocessing
 import os
 import pathlib
 import platform
 import random
-import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from mathft_jax import records
 from mathft_jax.grading import extract, grader
+from mathft_jax.rerank import clusters
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _TIME_LIMIT_S = 5
+_POLL_S = 0.05
 _SEED = 0
 
 
@@ -65,6 +72,71 @@ def main(argv: Sequence[str] | None = None) -> None:
         pairs = random.Random(_SEED).sample(pairs, args.num_pairs)
       _compare(name, pairs, graders, output)
   print(f"\nDisagreements: {args.disagreements}")
+  if args.shared.is_dir():
+    _grade_and_cluster(args.shared)
+
+
+def _grade_and_cluster(shared: pathlib.Path) -> None:
+  """All samples of MATH and GSM8K, over all cores, without and with a cache."""
+  problems = list(_problems(shared))
+  num_candidates = sum(len(problem.candidates) for problem in problems)
+  num_workers = os.cpu_count() or 1
+  print(
+    f"\nGrading and clustering {len(problems)} problems, {num_candidates}"
+    f" samples in all, with {num_workers} processes:"
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    cache = pathlib.Path(folder) / "verdicts.sqlite"
+    for name, path in (("", None), (", new cache", cache), (", cache", cache)):
+      start = time.perf_counter()
+      graded = list(clusters.grade_problems(problems, num_workers, path))
+      print(f"both{name}: {time.perf_counter() - start:.1f} s")
+  start = time.perf_counter()
+  for problem in problems:
+    clusters.cluster([candidate.answer for candidate in problem.candidates])
+  print(f"clustering alone, one process: {time.perf_counter() - start:.1f} s")
+  print(f"clusters: {sum(len(problem.clusters) for problem in graded)}")
+  triples = [
+    triple
+    for problem in problems
+    for triple in clusters.intransitive_triples(
+      candidate.answer for candidate in problem.candidates
+    )
+  ]
+  print(f"triples that are not transitive: {len(triples)}", *triples[:5])
+
+
+def _problems(shared: pathlib.Path) -> Iterator[records.SampledProblem]:
+  """Problems with 64 samples each: 32, and the same once more."""
+  data = shared / "data"
+  references = {
+    row["unique_id"]: row["answer"]
+    for row in _rows(data / "math" / "lightman_test500.jsonl.gz")
+  }
+  for name in ("math500", "gsm8k"):
+    path = data / "samples" / f"strictprm_{name}_n32_even.jsonl.gz"
+    for row in _rows(path):
+      reference = references.get(
+        row.get("unique_id"), row["problem"]["ground_truth"]
+      )
+      answers = [
+        extract.extract_answer(_solution(candidate), name == "gsm8k")
+        for candidate in row["candidates"]
+      ]
+      yield records.SampledProblem(
+        records.Problem(row["problem_id"], "", reference),
+        None,
+        tuple(
+          records.Candidate(row["problem_id"], i, "", answer, 1, 0.0, "eos")
+          for i, answer in enumerate(answers * 2)
+        ),
+        name,
+        {},
+      )
+
+
+def _solution(candidate: dict) -> str:
+  return candidate["raw_text"].split("\nassistant\n", 1)[-1]
 
 
 def _compare(name, pairs: list[Pair], graders: dict[str, Grader], output):
@@ -73,9 +145,7 @@ def _compare(name, pairs: list[Pair], graders: dict[str, Grader], output):
   print(f"{'':20} {'right':>7} {'missed':>7} {'wrong':>6} {'pairs/s':>9} ratio")
   verdicts, speeds = {}, {}
   for label, is_same in graders.items():
-    start = time.perf_counter()
-    found = [_bounded(is_same, pair) for pair in pairs]
-    seconds = time.perf_counter() - start
+    found, seconds = _judge(is_same, pairs)
     verdicts[label], speeds[label] = found, len(pairs) / seconds
     both = [
       (verdict, pair.is_same)
@@ -111,24 +181,46 @@ def _compare(name, pairs: list[Pair], graders: dict[str, Grader], output):
       output.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _bounded(is_same: Grader, pair: Pair) -> bool:
-  """A grader's verdict; False if it fails, or takes too long."""
+def _judge(is_same: Grader, pairs: Sequence[Pair]) -> tuple[list[bool], float]:
+  """The verdicts, False where a grader fails or hangs, and the seconds."""
+  context = multiprocessing.get_context("fork")
+  found = context.RawArray("b", len(pairs))
+  num_done, seconds = context.RawValue("i", 0), context.RawValue("d", 0.0)
+  while num_done.value < len(pairs):
+    process = context.Process(
+      target=_serve, args=(is_same, pairs, found, num_done, seconds)
+    )
+    process.start()
+    seen, since = num_done.value, time.monotonic()
+    while process.is_alive():
+      process.join(_POLL_S)
+      if num_done.value != seen:
+        seen, since = num_done.value, time.monotonic()
+      elif time.monotonic() - since > _TIME_LIMIT_S:
+        process.kill()
+        process.join()
+    if num_done.value < len(pairs):
+      print(f"killed at {pairs[num_done.value].candidate!r}")
+      num_done.value += 1
+      seconds.value += time.monotonic() - since
+  return list(map(bool, found)), seconds.value
 
-  def stop(*unused):
-    raise TimeoutError
 
-  signal.signal(signal.SIGALRM, stop)
-  signal.alarm(_TIME_LIMIT_S)
-  try:
-    return bool(is_same(pair.reference, pair.candidate))
-  except Exception:
-    return False
-  finally:
-    signal.alarm(0)
+def _serve(is_same: Grader, pairs: Sequence[Pair], found, num_done, seconds):
+  logging.disable()
+  start = time.perf_counter() - seconds.value
+  for index in range(num_done.value, len(pairs)):
+    try:
+      found[index] = bool(
+        is_same(pairs[index].reference, pairs[index].candidate)
+      )
+    except Exception:
+      found[index] = False
+    num_done.value = index + 1
+    seconds.value = time.perf_counter() - start
 
 
 def _graders(prm800k: pathlib.Path | None) -> dict[str, Grader]:
-  grader.grade("0", "\\sin\\pi")  # Starts the worker, which is not measured.
   found: dict[str, Grader] = {"mathft": grader.is_equivalent}
   if prm800k is not None:
     sys.path.insert(0, str(prm800k / "prm800k"))
@@ -188,8 +280,7 @@ def _samples(shared: pathlib.Path) -> Iterator[Pair]:
   name = "strictprm_math500_n32_even.jsonl.gz"
   for row in _rows(data / "samples" / name):
     for candidate in row["candidates"]:
-      text = candidate["raw_text"].split("\nassistant\n", 1)[-1]
-      answer = extract.extract_answer(text)
+      answer = extract.extract_answer(_solution(candidate))
       if answer is not None:
         yield Pair(references[row["unique_id"]], answer, None, "sample")
 
@@ -217,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     type=pathlib.Path,
     default=pathlib.Path(os.environ.get("MATHFT_SHARED", "../shared")),
   )
-  parser.add_argument("--num_pairs", type=int, default=5_000)
+  parser.add_argument("--num_pairs", type=int, default=100_000)
   parser.add_argument("--disagreements", default="disagreements.jsonl")
   return parser
 

@@ -16,6 +16,7 @@ from mathft_jax.rerank import clusters
 
 _PROGRAM = "mathft grade"
 _NOT_EQUIVALENT = 1
+_MAX_SHOWN = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     not is_pair and (args.reference, args.candidate) != (None, None)
   ):
     parser.error("give candidates, or both --reference and --candidate")
+  if is_pair and (args.audit or args.no_cache or args.cache):
+    parser.error("--audit, --cache and --no_cache are for candidates")
+  if args.no_cache and args.cache:
+    parser.error("give --cache or --no_cache, not both")
   if args.explain and not is_pair:
     parser.error("--explain is for a pair: --reference and --candidate")
   if is_pair:
@@ -56,14 +61,32 @@ def _grade_candidates(args: argparse.Namespace) -> int:
     left = [s for s in problems if s.problem.problem_id not in store.finished]
     if store.finished:
       print(f"{len(store.finished)} of {len(problems)} are graded already")
-    graded = clusters.grade_problems(left, args.num_workers)
+    graded = clusters.grade_problems(left, args.num_workers, _cache(args))
     for problem in tqdm.tqdm(
       graded, total=len(left), unit="problem", file=sys.stderr
     ):
       store.append(problem.to_json())
   _print_summary(list(samples.read_grades(output).values()))
+  if args.audit:
+    _print_audit(problems)
   print(f"Grades: {output}")
   return 0
+
+
+def _cache(args: argparse.Namespace) -> pathlib.Path | None:
+  if args.no_cache:
+    return None
+  if args.cache is not None:
+    return args.cache
+  # As the XDG base directory specification has it.
+  home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  path = pathlib.Path(home) / "mathft" / "verdicts.sqlite"
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    print(f"{_PROGRAM}: no cache of verdicts: {error}", file=sys.stderr)
+    return None
+  return path
 
 
 def _default_output(candidates: pathlib.Path) -> pathlib.Path:
@@ -109,6 +132,29 @@ def _print_summary(graded: Sequence[records.GradedProblem]) -> None:
   print(f"Decided by: {', '.join(counts) or 'nothing'}")
 
 
+def _print_audit(problems: Sequence[records.SampledProblem]) -> None:
+  found = [
+    (sampled.problem.problem_id, triple)
+    for sampled in tqdm.tqdm(
+      problems, desc="audit", unit="problem", file=sys.stderr
+    )
+    for triple in clusters.intransitive_triples(
+      candidate.answer for candidate in sampled.candidates
+    )
+  ]
+  num_problems = len({problem_id for problem_id, _ in found})
+  print(
+    f"Triples that are not transitive: {len(found)}, in {num_problems} problems"
+  )
+  for problem_id, triple in found[:_MAX_SHOWN]:
+    print(
+      f"  {problem_id}: {triple.middle!r} is {triple.first!r} and"
+      f" {triple.second!r}, which are not the same"
+    )
+  if len(found) > _MAX_SHOWN:
+    print(f"  and {len(found) - _MAX_SHOWN} more")
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog=_PROGRAM,
@@ -138,6 +184,26 @@ def _parser() -> argparse.ArgumentParser:
     "--explain",
     action="store_true",
     help="says how the two answers of a pair were understood",
+  )
+  parser.add_argument(
+    "--cache",
+    type=pathlib.Path,
+    metavar="FILE",
+    help=(
+      "keeps verdicts that took long for later runs (default:"
+      " mathft/verdicts.sqlite in the user's cache folder)"
+    ),
+  )
+  parser.add_argument(
+    "--no_cache", action="store_true", help="keeps and looks up no verdicts"
+  )
+  parser.add_argument(
+    "--audit",
+    action="store_true",
+    help=(
+      "counts and shows answers for which being the same is not transitive,"
+      " where clusters depend on the order of the candidates"
+    ),
   )
   parser.add_argument(
     "--num_workers",

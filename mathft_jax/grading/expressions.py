@@ -63,6 +63,7 @@ _ANGLE_FUNCTIONS = frozenset("sin cos tan cot sec csc cis".split())
 _MATRICES = frozenset(
   "matrix pmatrix bmatrix Bmatrix smallmatrix array".split()
 )
+_MAX_SERIES = 2
 _FUNCTIONS_OF_NUMBERS = frozenset(["zeta", "Gamma"])
 _DECORATIONS = frozenset(
   "overline vec hat bar overrightarrow widehat tilde".split()
@@ -99,6 +100,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     super().__init__(token_list)
     self.units: set[tuple[str, int]] = set()
     self._bars = 0  # how many |...| are open at this bracket level
+    self._num_series = 0
     self._angles = 0  # how many trigonometric arguments are open
 
   @abc.abstractmethod
@@ -438,7 +440,13 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     return trees.Group("(", ")", self._items_until("rangle"))
 
   def _series(self) -> trees.Tree:
-    """What follows the sign of a sum or product: _{k=1}^{n} and a term."""
+    """What follows the sign of a sum or product: _{k=1}^{n} and a term.
+
+    One within another, or many of them, would take long to add up.
+    """
+    self._num_series += 1
+    if self._num_series > _MAX_SERIES:
+      raise trees.BoundExceeded("many sums and products")
     name = "sum" if self._tokens[self._at - 1].text == "sum" else "product"
     self._expect("_")
     self._expect("{")
@@ -450,6 +458,8 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     high = self._argument(is_whole=True)
     self._descend()
     term = operations.expression(self._product())
+    if trees.has_call(term, ("sum", "product")):
+      raise trees.BoundExceeded("a sum of sums")
     # Its letter does not matter, and may be that of the imaginary unit.
     bound = trees.Symbol(f"index {self._depth}")
     self._depth -= 1

@@ -1,6 +1,7 @@
 """Decides whether two answers are the same: cheap stages first."""
 
 import functools
+import pathlib
 from collections.abc import Callable
 
 from mathft_jax.grading import (
@@ -12,6 +13,7 @@ from mathft_jax.grading import (
   structure,
   trees,
   values,
+  verdicts,
   workers,
 )
 from mathft_jax.records import Grade
@@ -21,6 +23,11 @@ GRADER = "mathft-3"
 
 # Conventions are for answers of ordinary length.
 _LONG = 500
+
+# Of the stages before them a verdict is cheaper than a look at a file.
+_FIRST_COSTLY = "numeric"
+_COSTLY = frozenset(["numeric", "symbolic"])
+_cache: verdicts.VerdictCache | None = None
 
 # Decides a pair of normalized answers, or leaves it to the next stage.
 Stage = Callable[[str, str], bool | None]
@@ -78,13 +85,32 @@ def _is_rounded(reference: str, answer: str) -> bool:
     return False
 
 
+def use_cache(path: pathlib.Path | None) -> None:
+  """Keeps verdicts of the costly stages in a file, in this process from now on.
+
+  None ends it. Raises ValueError if the file cannot be used.
+  """
+  global _cache
+  if _cache is not None:
+    _cache.close()
+  _cache = None if path is None else verdicts.VerdictCache(path, GRADER)
+
+
 @functools.lru_cache(maxsize=1 << 14)
 def _decided(first: str, second: str) -> Grade:
   try:
     for name, stage in STAGES:
+      if name == _FIRST_COSTLY and _cache is not None:
+        known = _cache.get(first, second)
+        if known is not None:
+          return known
       verdict = stage(first, second)
       if verdict is not None:
-        return Grade(verdict, name)
+        grade = Grade(verdict, name)
+        # "undecided" may be decided on a machine that is less busy.
+        if _cache is not None and name in _COSTLY:
+          _cache.put(first, second, grade)
+        return grade
   except trees.BoundExceeded:
     pass
   except Exception:  # A fault of ours may cost a verdict, never a whole run.

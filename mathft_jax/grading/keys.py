@@ -43,7 +43,7 @@ def _canonical(tree: trees.Tree) -> trees.Tree:
       # 50 % is also 50, which 1/2 is not.
       return tree if tree.name == "percent" else trees.number(value)
     args = tuple(map(_canonical, tree.args))
-    if tree.name in _COMMUTATIVE:
+    if tree.name in _COMMUTATIVE and not trees.letter_order(tree):
       args = tuple(sorted(args, key=repr))
     return trees.Call(tree.name, args)
   if isinstance(tree, trees.Group):

@@ -20,6 +20,8 @@ _NOISE = 1e-40
 _MAX_MAGNITUDE = 20_000
 _MAX_FACTORIAL = 3_000
 _MAX_BINOMIAL = 100_000
+# Operations in all terms of a series.
+_MAX_SERIES = 2_000
 
 # Where the variables are looked at: (from, to) of each point's range. Near 1
 # most functions have moderate values; the others are for what differs far off,
@@ -52,9 +54,7 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
   known = values.equal(first, second)
   if known is not None:
     return known
-  if _has(first, "abs") != _has(second, "abs") and _differ_in_domain(
-    first, second
-  ):
+  if _has_abs(first) != _has_abs(second) and _differ_in_domain(first, second):
     return False
   num_agreeing = 0
   for left, right in _defined_pairs(first, second):
@@ -75,9 +75,7 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
 
 def differ_by_constant(first: trees.Tree, second: trees.Tree) -> bool | None:
   """Whether first - second is one constant, as of two antiderivatives."""
-  if _has(first, "abs") != _has(second, "abs") and _differ_in_domain(
-    first, second
-  ):
+  if _has_abs(first) != _has_abs(second) and _differ_in_domain(first, second):
     return False
   differences = [a - b for a, b in _defined_pairs(first, second)]
   if len(differences) < 3:
@@ -128,7 +126,7 @@ def _values(first: trees.Tree, second: trees.Tree) -> Iterator[tuple[Any, Any]]:
   is_real = not (is_constant or _has_imaginary(first) or _has_imaginary(second))
   # Bounds of a sum are integers.
   is_integral = any(
-    _has(tree, name) for tree in (first, second) for name in values.SERIES
+    trees.has_call(tree, values.SERIES) for tree in (first, second)
   )
   for point in range(1 if is_constant else len(_RANGES)):
     # Most pairs that differ do so at the first point.
@@ -150,10 +148,8 @@ def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
   return any((a is None) != (b is None) for a, b in near)
 
 
-def _has(tree: trees.Tree, name: str) -> bool:
-  return isinstance(tree, trees.Call) and (
-    tree.name == name or any(_has(arg, name) for arg in tree.args)
-  )
+def _has_abs(tree: trees.Tree) -> bool:
+  return trees.has_call(tree, ("abs",))
 
 
 def _is_real(value: Any) -> bool:
@@ -302,7 +298,7 @@ def _series(
   if not (context.isint(low) and context.isint(high)):
     raise _Undefined("a series between bounds that are no integers")
   indices = values.index_range(Fraction(int(low)), Fraction(int(high)))
-  if indices is None:
+  if indices is None or len(indices) * trees.num_nodes(term) > _MAX_SERIES:
     raise trees.BoundExceeded("a long series")
   terms = (
     _evaluate(trees.substitute(term, index, trees.number(k)), lookup, is_real)

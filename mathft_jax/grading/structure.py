@@ -196,32 +196,13 @@ def _same_expression(
     assert isinstance(percent, trees.Call)
     # 50 % is 0.5, and is often written as 50.
     return _any(leaves.equal(x, plain) for x in (percent.args[0], percent))
-  if _order(a) != _order(b) and sorted(_order(a)) == sorted(_order(b)):
+  order = trees.letter_order(a), trees.letter_order(b)
+  if order[0] != order[1] and sorted(order[0]) == sorted(order[1]):
     return False
   verdict = leaves.equal(a, b)
   if verdict is False and _has_any_constant(a) and _has_any_constant(b):
     return numeric.differ_by_constant(a, b)
   return verdict
-
-
-def _order(tree: trees.Tree) -> list[str]:
-  """The letters whose order counts: f, g of f(g(x)); A, B of A^{-1} B."""
-  letters: list[str] = []
-  if not isinstance(tree, trees.Call) or tree.name != "multiply":
-    return letters
-  factors = [
-    arg.args[0] if isinstance(arg, trees.Call) and arg.name == "power" else arg
-    for arg in tree.args
-  ]
-  names = [f.name if isinstance(f, trees.Symbol) else "" for f in factors]
-  if all(map(str.isupper, names)):
-    inverts = any(isinstance(arg, trees.Call) for arg in tree.args)
-    return names if inverts else []
-  while trees.is_function_value(tree):
-    assert isinstance(tree, trees.Call)
-    letters.append(str(tree.args[0]))
-    tree = tree.args[1]
-  return letters
 
 
 def _has_any_constant(tree: trees.Tree) -> bool:
@@ -494,9 +475,8 @@ def _same_collection(
   if coordinates is not None and isinstance(b, trees.Group):
     if (b.opening, b.closing) == ("(", ")"):
       return _same_in_order(coordinates[1], b.items, leaves)
-  if len(a.items) == 1:
-    return _same(a.items[0], b, leaves)
-  return False
+  items = _distinct(a.items, leaves) if a.is_set else a.items
+  return _same(items[0], b, leaves) if len(items) == 1 else False
 
 
 def _distinct(items: Sequence[trees.Tree], leaves: Leaves) -> list[trees.Tree]:

@@ -1,7 +1,7 @@
 """The trees that answers are read into: plain, immutable, hashable values."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 
 
@@ -235,6 +235,26 @@ def is_function_value(tree: Tree) -> bool:
   )
 
 
+def letter_order(tree: Tree) -> list[str]:
+  """The letters whose order counts: f, g of f(g(x)); A, B of A^{-1} B."""
+  letters: list[str] = []
+  if not isinstance(tree, Call) or tree.name != "multiply":
+    return letters
+  factors = [
+    arg.args[0] if isinstance(arg, Call) and arg.name == "power" else arg
+    for arg in tree.args
+  ]
+  names = [f.name if isinstance(f, Symbol) else "" for f in factors]
+  if all(map(str.isupper, names)):
+    inverts = any(isinstance(arg, Call) for arg in tree.args)
+    return names if inverts else []
+  while is_function_value(tree):
+    assert isinstance(tree, Call)
+    letters.append(str(tree.args[0]))
+    tree = tree.args[1]
+  return letters
+
+
 def substitute(tree: Tree, name: Tree, value: Tree) -> Tree:
   """The expression with one of its leaves replaced."""
   if tree == name:
@@ -242,6 +262,17 @@ def substitute(tree: Tree, name: Tree, value: Tree) -> Tree:
   if isinstance(tree, Call):
     return Call(tree.name, tuple(substitute(a, name, value) for a in tree.args))
   return tree
+
+
+def has_call(tree: Tree, names: Container[str]) -> bool:
+  """Whether an operation of one of these names is in the expression."""
+  return isinstance(tree, Call) and (
+    tree.name in names or any(has_call(arg, names) for arg in tree.args)
+  )
+
+
+def num_nodes(tree: Tree) -> int:
+  return 1 + (sum(map(num_nodes, tree.args)) if isinstance(tree, Call) else 0)
 
 
 def leaves(tree: Tree) -> Iterator[Tree]:

@@ -11,6 +11,8 @@ from mathft_jax.grading import trees
 MAX_BITS = 20_000
 _MAX_FACTORIAL = 500
 _MAX_TERMS = 500
+# Operations in all terms of a series.
+_MAX_SERIES = 10_000
 
 # A Fraction, or plus or minus infinity as a float.
 Value = Fraction | float
@@ -78,7 +80,7 @@ def _series(tree: trees.Call) -> Fraction | None:
     for value in map(value_of, bounds)
   )
   indices = index_range(low, high)
-  if indices is None:
+  if indices is None or len(indices) * trees.num_nodes(term) > _MAX_SERIES:
     return None
   total: list[Fraction] = []
   for number in indices:

@@ -2,11 +2,20 @@
 
 import concurrent.futures
 import dataclasses
+import itertools
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import pathlib
+from collections.abc import (
+  Callable,
+  Hashable,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 
 from mathft_jax import records
-from mathft_jax.grading import grader
+from mathft_jax.grading import grader, keys
 from mathft_jax.records import Cluster, Grade, GradedProblem, SampledProblem
 
 _FEW_PROBLEMS = 200
@@ -15,37 +24,93 @@ _CHUNK = 16
 
 def cluster(
   answers: Sequence[str | None],
-  is_equivalent: Callable[[str, str], bool] = grader.is_same,
+  is_equivalent: Callable[[str, str], bool] | None = None,
 ) -> list[Cluster]:
   """The clusters of one problem's answers, in order of first member.
 
   A member is a position in `answers`; None and blanks are no answer and join
-  no cluster. Equivalence is not always transitive, so an answer is compared
-  with first members only, the earliest first, and joins the first that it
-  equals. The same text is always in the same cluster.
+  no cluster. `is_equivalent` is the grader's by default; then an answer with
+  the key of an earlier one joins its cluster, so only answers with new keys
+  are compared, and two with decisive keys are not. Equivalence is not always
+  transitive (`intransitive_triples`), so an answer is compared with first
+  members only, the earliest first, and joins the first that it equals. Where
+  equivalence is transitive, the order of the answers does not change who is
+  with whom.
   """
+  is_same, key = _comparison(is_equivalent)
   members: list[list[int]] = []
   first_answers: list[str] = []
-  found: dict[str, int] = {}
+  by_text: dict[str, int] = {}
+  by_key: dict[Hashable, int] = {}
+  undecided: list[int] = []  # clusters whose first member's key does not decide
   for position, answer in enumerate(answers):
     if answer is None or not answer.strip():
       continue
-    if answer not in found:
-      found[answer] = next(
-        (
-          i
-          for i, first in enumerate(first_answers)
-          if is_equivalent(first, answer)
-        ),
-        len(first_answers),
-      )
-      if found[answer] == len(first_answers):
-        first_answers.append(answer)
+    if answer not in by_text:
+      found = key(answer)
+      if found.value not in by_key:
+        rivals = undecided if found.is_decisive else range(len(members))
+        by_key[found.value] = next(
+          (i for i in rivals if is_same(first_answers[i], answer)),
+          len(members),
+        )
+      by_text[answer] = by_key[found.value]
+      if by_text[answer] == len(members):
+        if not found.is_decisive:
+          undecided.append(len(members))
         members.append([])
-    members[found[answer]].append(position)
+        first_answers.append(answer)
+    members[by_text[answer]].append(position)
   return [
     Cluster(answer, tuple(positions))
     for answer, positions in zip(first_answers, members, strict=True)
+  ]
+
+
+def _comparison(
+  is_equivalent: Callable[[str, str], bool] | None,
+) -> tuple[Callable[[str, str], bool], Callable[[str], keys.Key]]:
+  if is_equivalent is None:
+    return grader.is_same, keys.key
+  return is_equivalent, lambda answer: keys.Key(answer, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class IntransitiveTriple:
+  """Two answers that are not the same, though `middle` is the same as both."""
+
+  first: str
+  middle: str
+  second: str
+
+
+def intransitive_triples(
+  answers: Iterable[str | None],
+  is_equivalent: Callable[[str, str], bool] | None = None,
+) -> list[IntransitiveTriple]:
+  """Where equivalence is not transitive among one problem's answers.
+
+  There the clusters depend on which answer came first. Answers with the same
+  key are looked at once. Each is compared with each, so this is an audit, and
+  no step of grading.
+  """
+  is_same, key = _comparison(is_equivalent)
+  distinct = {
+    key(answer).value: answer for answer in answers if answer and answer.strip()
+  }
+  texts = sorted(distinct.values())
+  same = {
+    frozenset((a, b))
+    for a, b in itertools.combinations(texts, 2)
+    if is_same(a, b)
+  }
+  return [
+    IntransitiveTriple(first, middle, second)
+    for middle in texts
+    for first, second in itertools.combinations(
+      [text for text in texts if frozenset((text, middle)) in same], 2
+    )
+    if frozenset((first, second)) not in same
   ]
 
 
@@ -77,20 +142,29 @@ def grade_problem(sampled: SampledProblem) -> GradedProblem:
 
 
 def grade_problems(
-  sampled: Sequence[SampledProblem], num_workers: int = 1
+  sampled: Sequence[SampledProblem],
+  num_workers: int = 1,
+  cache: pathlib.Path | None = None,
 ) -> Iterator[GradedProblem]:
   """`grade_problem` of each, in order, over several processes.
 
   A process starts in a third of a second, so few problems are graded in this
-  one.
+  one. `cache` is the file of a `verdicts.VerdictCache`. Raises ValueError if it
+  is none.
   """
-  if num_workers == 1 or len(sampled) < _FEW_PROBLEMS:
-    yield from map(grade_problem, sampled)
-    return
-  # Forking a process with threads, as JAX and TensorFlow have, may hang it.
-  context = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
-    yield from pool.map(grade_problem, sampled, chunksize=_CHUNK)
+  grader.use_cache(cache)  # A file that is none shows here, and early.
+  try:
+    if num_workers == 1 or len(sampled) < _FEW_PROBLEMS:
+      yield from map(grade_problem, sampled)
+      return
+    # Forking a process with threads, as JAX and TensorFlow have, may hang it.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+      num_workers, context, initializer=grader.use_cache, initargs=(cache,)
+    ) as pool:
+      yield from pool.map(grade_problem, sampled, chunksize=_CHUNK)
+  finally:
+    grader.use_cache(None)
 
 
 def with_scores(

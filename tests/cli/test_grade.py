@@ -28,6 +28,13 @@ def candidates(tmp_path):
   return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path, monkeypatch):
+  """No test leaves verdicts in the home of who runs it."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  return tmp_path / "cache"
+
+
 def _grades(candidates):
   return samples.read_grades(
     candidates / samples.grades_name(grade.grader.GRADER)
@@ -48,6 +55,52 @@ def test_every_candidate_of_a_directory_is_graded(candidates, capsys):
 def test_one_file_may_be_named_instead_of_its_directory(candidates):
   assert grade.main([str(candidates / samples.shard_name(0, 1))]) == 0
   assert len(_grades(candidates)) == 3
+
+
+def test_verdicts_are_kept_where_one_says(candidates, cache_home, tmp_path):
+  assert grade.main([str(candidates), "--no_cache"]) == 0
+  assert not cache_home.exists()
+  output = tmp_path / "again.jsonl"
+  assert grade.main([str(candidates), "--output", str(output)]) == 0
+  assert (cache_home / "mathft" / "verdicts.sqlite").is_file()
+  named = tmp_path / "my.sqlite"
+  output = tmp_path / "once_more.jsonl"
+  assert (
+    grade.main(
+      [str(candidates), "--output", str(output), "--cache", str(named)]
+    )
+    == 0
+  )
+  assert named.is_file()
+
+
+def test_a_cache_that_is_none_is_one_line(candidates, tmp_path, capsys):
+  path = tmp_path / "poem.txt"
+  path.write_text("shall I compare thee " * 9)
+  assert grade.main([str(candidates), "--cache", str(path)]) == 2
+  error = capsys.readouterr().err.strip().splitlines()[-1]
+  assert error.startswith("mathft grade: ") and "poem.txt" in error
+
+
+def test_an_audit_shows_where_clusters_depend_on_the_order(tmp_path, capsys):
+  answers = ["0.5", "50\\%", "50", "7"]
+  with samples.JsonLinesStore(tmp_path / samples.shard_name(0, 1)) as store:
+    store.append(
+      records.SampledProblem(
+        records.Problem("half", "1/2 in percent", "50"),
+        None,
+        tuple(
+          records.Candidate("half", i, "text", answer, 1, -1.0, "eos")
+          for i, answer in enumerate(answers)
+        ),
+        "generator",
+        {},
+      ).to_json()
+    )
+  assert grade.main([str(tmp_path), "--audit"]) == 0
+  printed = capsys.readouterr().out
+  assert "not transitive: 1, in 1 problems" in printed
+  assert "half: '50\\\\%' is '0.5' and '50'" in printed
 
 
 def test_a_stopped_run_goes_on_where_it_was(candidates, monkeypatch):
@@ -121,6 +174,9 @@ def test_a_pair_is_explained(capsys):
     ["dir", "--reference", "1"],
     ["dir", "--explain"],
     ["dir", "--num_workers", "0"],
+    ["dir", "--cache", "file", "--no_cache"],
+    ["--reference", "1", "--candidate", "1", "--audit"],
+    ["--reference", "1", "--candidate", "1", "--no_cache"],
   ],
 )
 def test_half_a_request_is_refused(argv):

@@ -1,8 +1,11 @@
 """Clusters partition the candidates that have an answer."""
 
+import random
+
 import pytest
 
 from mathft_jax import records
+from mathft_jax.grading import grader
 from mathft_jax.rerank import clusters
 
 
@@ -37,6 +40,93 @@ def test_the_same_text_is_in_one_cluster_even_if_nothing_is_equivalent():
 
   found = clusters.cluster(["x", "y", "x"], never)
   assert [c.members for c in found] == [(0, 2), (1,)]
+
+
+_ANSWERS = (
+  "1/2",
+  "0.5",
+  "\\frac{1}{2}",
+  "2/4 cm",
+  "x = 1/2",
+  "0.50",
+  "1/3",
+  "3",
+  "4",
+  "three",
+  "\\sqrt{9}",
+  "x+1",
+  "1+x",
+  "(1,2)",
+  "(1, 2)",
+  "(2,1)",
+  "1,2",
+  "2 and 1",
+)
+
+
+def test_clusters_by_keys_are_those_of_comparing_each_with_each():
+  found = clusters.cluster(_ANSWERS)
+  assert found == clusters.cluster(_ANSWERS, grader.is_same)
+  assert {_ANSWERS[c.members[0]]: len(c.members) for c in found} == {
+    "1/2": 6,
+    "1/3": 1,
+    "3": 3,
+    "4": 1,
+    "x+1": 2,
+    "(1,2)": 2,
+    "(2,1)": 1,
+    "1,2": 2,
+  }
+
+
+def test_the_order_of_the_answers_does_not_matter():
+  def parts(answers):
+    return {
+      frozenset(answers[i] for i in c.members)
+      for c in clusters.cluster(answers)
+    }
+
+  assert clusters.intransitive_triples(_ANSWERS) == []
+  shuffled = list(_ANSWERS)
+  for seed in range(20):
+    random.Random(seed).shuffle(shuffled)
+    assert parts(shuffled) == parts(_ANSWERS)
+
+
+def test_numbers_are_told_apart_without_a_comparison(monkeypatch):
+  compared = []
+
+  def is_same(first: str, second: str) -> bool:
+    compared.append((first, second))
+    return False
+
+  monkeypatch.setattr(grader, "is_same", is_same)
+  clusters.cluster([str(i) for i in range(50)] + ["7.0", "14/2"])
+  assert compared == []
+  clusters.cluster(["1", "x", "2", "x+0y", "x"])
+  assert compared == [
+    ("1", "x"),
+    ("x", "2"),
+    ("1", "x+0y"),
+    ("x", "x+0y"),
+    ("2", "x+0y"),
+  ]
+
+
+def test_triples_that_are_not_transitive_are_shown():
+  # 50 % is 0.5, and 50 where somebody left the sign out.
+  assert clusters.intransitive_triples(["50", "0.5", "50\\%", None, "7"]) == [
+    clusters.IntransitiveTriple("0.5", "50\\%", "50")
+  ]
+
+  def is_near(first: str, second: str) -> bool:
+    return abs(int(first) - int(second)) <= 1
+
+  found = clusters.intransitive_triples(["1", "2", "3", "4", "2"], is_near)
+  assert [(t.first, t.middle, t.second) for t in found] == [
+    ("1", "2", "3"),
+    ("2", "3", "4"),
+  ]
 
 
 def _sampled(answers: dict[int, str | None], greedy: str | None):

@@ -1,0 +1,56 @@
+"""Equal keys are the same answer, different decisive keys are not."""
+
+import collections
+import itertools
+import json
+import pathlib
+
+import pytest
+
+from mathft_jax.grading import grader, keys
+
+_CASES = pathlib.Path(__file__).parent / "cases"
+
+
+@pytest.mark.parametrize(
+  ("first", "second"),
+  [
+    ("1/2", "0.5"),
+    ("$\\frac{2}{4}$", "\\dfrac12"),
+    ("x + y", "y+x"),
+    ("2, 3", "3 and 2"),
+    ("{2, 3}", "\\{3, 2\\}"),
+    ("The answer is 7.", "7"),
+    ("\\text{Friday}", "friday"),
+    ("2 + 3", "5"),
+  ],
+)
+def test_the_same_answer_in_other_forms_has_one_key(first, second):
+  assert keys.key(first).value == keys.key(second).value
+
+
+def test_only_plain_numbers_decide_by_their_key():
+  assert keys.key("0.25").is_decisive
+  for answer in ("25%", "3 cm", "x", "1, 2", "10_2", "(3)(", ""):
+    assert not keys.key(answer).is_decisive
+
+
+def test_keys_agree_with_the_grader_on_all_cases():
+  """On all pairs of forms of one answer, most of them near misses."""
+  forms = collections.defaultdict(set)
+  for path in sorted(_CASES.glob("*.jsonl")):
+    for line in path.read_text(encoding="utf-8").split("\n"):
+      if line:
+        row = json.loads(line)
+        forms[row["reference"]] |= {row["reference"], row["candidate"]}
+  num_equal = num_decided = 0
+  for answers in forms.values():
+    for first, second in itertools.combinations(sorted(answers), 2):
+      a, b = keys.key(first), keys.key(second)
+      if a.value == b.value:
+        num_equal += 1
+        assert grader.is_same(first, second), (first, second)
+      elif a.is_decisive and b.is_decisive:
+        num_decided += 1
+        assert not grader.is_same(first, second), (first, second)
+  assert num_equal > 2_000 and num_decided > 500
