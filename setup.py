@@ -42,6 +42,8 @@ _DEV = [
   "pyright[nodejs]>=1.1.400,<2",  # with a node of its own
   "pre-commit>=4,<5",
 ]
+# Coverage-guided fuzzing of the grader, tests/grading/fuzz.py.
+_FUZZ = ["atheris>=2.3,<4"]
 
 setuptools.setup(
   name="mathft-jax",
@@ -64,6 +66,7 @@ setuptools.setup(
   extras_require={
     "test": _TEST,
     "dev": _TEST + _DEV,
+    "fuzz": _FUZZ,
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
     "gpu": ["jax[cuda12]>=0.10.2,<0.11"],
   },

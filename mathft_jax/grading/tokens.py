@@ -170,8 +170,9 @@ def _marked_words(content: str) -> list[Token]:
   folded = fold(content)
   if folded in _SEPARATORS:
     return [Token("separator", folded, True, True)]
-  if folded in FUNCTIONS and folded not in units.BY_WORD:
-    return [Token("function", folded, True, True)]
+  name = _FUNCTION_ALIASES.get(folded, folded)
+  if name in FUNCTIONS and name not in units.BY_WORD:
+    return [Token("function", name, True, True)]
   if "," in content or any(map(str.isdigit, folded)):
     return tokenize(content)[:-1]
   found = []

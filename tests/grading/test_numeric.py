@@ -82,3 +82,63 @@ def test_a_positive_factor_may_be_asked_for():
 def test_large_numbers_are_refused(text):
   with pytest.raises(trees.BoundExceeded):
     numeric.value_at(_tree(text), 0)
+
+
+@pytest.mark.parametrize(
+  ("series", "closed"),
+  [
+    ("\\sum_{k=1}^{10} k^2", str(sum(k * k for k in range(1, 11)))),
+    ("\\prod_{i=2}^{6} (i+1)", str(math.prod(i + 1 for i in range(2, 7)))),
+    ("\\sum_{k=1}^{n} k^2", "\\frac{n(n+1)(2n+1)}{6}"),
+    ("\\sum_{k=0}^{n-1} 2^k", "2^n - 1"),
+    ("(x-1)\\sum_{k=0}^{4}x^k", "x^5-1"),
+    ("\\sum_{k=0}^{n} \\binom{n}{k} x^k", "(1+x)^n"),
+    ("\\prod_{k=1}^{n} k", "n!"),
+    ("\\sum_{k=1}^{3} \\sqrt{k}", "1+\\sqrt2+\\sqrt3"),
+  ],
+)
+def test_finite_series_have_their_sum(series, closed):
+  assert numeric.equal(_tree(series), _tree(closed)) is True
+  assert numeric.equal(_tree(series), _tree(f"{closed}+1")) is False
+
+
+@pytest.mark.parametrize(
+  ("text", "value"),
+  [
+    ("\\zeta(2)", math.pi**2 / 6),
+    ("\\Gamma(\\frac12)", math.sqrt(math.pi)),
+    ("\\cosh^{-1} 2", math.acosh(2)),
+    ("\\operatorname{arcsinh}(1)", math.asinh(1)),
+    ("13!!", math.prod(range(1, 14, 2))),
+  ],
+)
+def test_functions_of_numbers(text, value):
+  assert float(numeric.value_at(_tree(text), 0)) == pytest.approx(value, 1e-14)
+
+
+@pytest.mark.parametrize(
+  ("first", "second", "is_same"),
+  [
+    # On the common domain, by convention; what |x| adds to it counts.
+    ("\\sqrt{x-1}\\sqrt{x+1}", "\\sqrt{x^2-1}", True),
+    ("\\ln|x|", "\\ln x", False),
+    ("\\ln|x+1|+C", "\\ln(x+1)+C", False),
+    ("\\sqrt{x^2}", "|x|", True),
+    ("\\sqrt{x^2}", "x", False),
+    ("x^{1/3}", "\\sqrt[3]{x}", True),
+  ],
+)
+def test_functions_are_compared_where_they_are_real(first, second, is_same):
+  assert numeric.equal(_tree(first), _tree(second)) is is_same
+
+
+@pytest.mark.parametrize(
+  ("first", "second", "verdict"),
+  [
+    ("\\frac12\\sin^2 x + C", "-\\frac14\\cos 2x + C", True),
+    ("\\ln|x|+C", "\\ln|5x|+C", True),
+    ("x^2+C", "x^2+x+C", False),
+  ],
+)
+def test_antiderivatives_differ_by_a_constant(first, second, verdict):
+  assert numeric.differ_by_constant(_tree(first), _tree(second)) is verdict
