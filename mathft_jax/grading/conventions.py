@@ -10,14 +10,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from mathft_jax.grading import (
-  normalize,
-  number_words,
-  numeric,
-  parse,
-  trees,
-  units,
-)
+from mathft_jax.grading import trees, units
+from mathft_jax.grading.comparing import numeric
+from mathft_jax.grading.reading import normalize, number_words, parse
 
 _DECIMAL = re.compile(r"[＄€£]?(-?\d*\.\d+)")
 # 0.3 as a reference is three tenths; 0.33 may be a third.

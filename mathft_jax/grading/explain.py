@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mathft_jax.grading import grader, normalize, parse, trees
+from mathft_jax.grading import grader, trees
+from mathft_jax.grading.reading import normalize, parse
 
 _INFIX = {"add": " + ", "multiply": " * ", "power": "^"}
 _STAGES = {

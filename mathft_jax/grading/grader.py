@@ -4,18 +4,9 @@ import functools
 import pathlib
 from collections.abc import Callable
 
-from mathft_jax.grading import (
-  conventions,
-  normalize,
-  numeric,
-  parse,
-  phrases,
-  structure,
-  trees,
-  values,
-  verdicts,
-  workers,
-)
+from mathft_jax.grading import conventions, trees, values, verdicts, workers
+from mathft_jax.grading.comparing import numeric, structure
+from mathft_jax.grading.reading import normalize, parse, phrases
 from mathft_jax.records import Grade
 
 # Written into grades files; raised whenever a verdict may change.

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Hashable
 
-from mathft_jax.grading import normalize, parse, trees, values
+from mathft_jax.grading import trees, values
+from mathft_jax.grading.reading import normalize, parse
 
 _COMMUTATIVE = frozenset(["add", "multiply", "min", "max", "gcd", "lcm"])
 

@@ -15,7 +15,9 @@ import subprocess
 import sys
 import threading
 
-from mathft_jax.grading import parse, structure, symbolic, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.comparing import structure, symbolic
+from mathft_jax.grading.reading import parse
 
 TIME_LIMIT_S = 1.0
 MEMORY_LIMIT_BYTES = 1 << 30

@@ -15,7 +15,8 @@ import time
 import atheris  # pyright: ignore[reportMissingImports]
 
 with atheris.instrument_imports(include=["mathft_jax.grading"]):
-  from mathft_jax.grading import extract, grader, keys, normalize
+  from mathft_jax.grading import extract, grader, keys
+  from mathft_jax.grading.reading import normalize
 
 _CASES = pathlib.Path(__file__).parent / "cases"
 _BETWEEN = "\x00"  # parts the two answers of an input

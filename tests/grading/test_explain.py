@@ -1,6 +1,7 @@
 import pytest
 
-from mathft_jax.grading import explain, normalize, parse
+from mathft_jax.grading import explain
+from mathft_jax.grading.reading import normalize, parse
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from mathft_jax.grading import extract, grader, normalize
+from mathft_jax.grading import extract, grader
+from mathft_jax.grading.reading import normalize
 from mathft_jax.records import Grade
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from mathft_jax.grading import numeric, trees, values
+from mathft_jax.grading import trees, values
+from mathft_jax.grading.comparing import numeric
 
 # SymPy computes such powers and factorials at once, however large they are.
 _MAX_EXPONENT = 2_000

@@ -1,6 +1,7 @@
 """A place in a list of tokens, and what every parser asks of it."""
 
-from mathft_jax.grading import tokens, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.reading import tokens
 
 # The deepest answer of MATH nests five deep. Each level costs about ten
 # Python frames, so this stays far below the interpreter's limit.

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mathft_jax.grading import grader, number_words
+from mathft_jax.grading import grader
+from mathft_jax.grading.reading import number_words
 
 _SMALL = (
   "zero one two three four five six seven eight nine ten eleven twelve"

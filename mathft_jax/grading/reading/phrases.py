@@ -7,7 +7,8 @@ import functools
 import re
 from collections.abc import Sequence
 
-from mathft_jax.grading import code_notation, number_words, units
+from mathft_jax.grading import units
+from mathft_jax.grading.reading import code_notation, number_words
 
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _REMARK = re.compile(

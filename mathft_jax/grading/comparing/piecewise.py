@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from mathft_jax.grading import numeric, real_sets, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.comparing import numeric, real_sets
 
 # Beside one number of each cell, so many more are tried in it.
 _INTEGERS = range(1, 9)

@@ -3,7 +3,9 @@ import math
 
 import pytest
 
-from mathft_jax.grading import normalize, numeric, parse, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.comparing import numeric
+from mathft_jax.grading.reading import normalize, parse
 
 
 def _tree(text: str) -> trees.Tree:

@@ -2,7 +2,8 @@ from fractions import Fraction
 
 import pytest
 
-from mathft_jax.grading import cursor, normalize, parse, tokens, trees, values
+from mathft_jax.grading import trees, values
+from mathft_jax.grading.reading import cursor, normalize, parse, tokens
 
 
 def _read(text: str) -> parse.Answer:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mathft_jax.grading import code_notation, grader
+from mathft_jax.grading import grader
+from mathft_jax.grading.reading import code_notation
 
 _UNION = "(-\\infty, 1) \\cup [2, 3)"
 

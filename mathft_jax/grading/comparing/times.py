@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from mathft_jax.grading import parse, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.reading import parse
 
 # Hours that a marker adds to those of a twelve-hour clock.
 _MARKERS = {("am", 1): 0, ("pm", 1): 12}

@@ -1,6 +1,6 @@
 import pytest
 
-from mathft_jax.grading import normalize
+from mathft_jax.grading.reading import normalize
 
 
 @pytest.mark.parametrize(

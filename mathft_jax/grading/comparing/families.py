@@ -5,7 +5,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mathft_jax.grading import numeric, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.comparing import numeric
 
 INTEGERS = trees.Symbol("mathbb(Z)")
 

@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from mathft_jax.grading import (
+from mathft_jax.grading import trees, units, values
+from mathft_jax.grading.comparing import (
   families,
   numeric,
-  parse,
   piecewise,
   real_sets,
   times,
-  trees,
-  units,
-  values,
   vectors,
 )
+from mathft_jax.grading.reading import parse
 
 # Lists are matched item by item, each with each.
 MAX_ITEMS = 64

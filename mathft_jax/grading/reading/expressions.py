@@ -10,7 +10,8 @@ import dataclasses
 import re
 from fractions import Fraction
 
-from mathft_jax.grading import cursor, operations, tokens, trees, units
+from mathft_jax.grading import trees, units
+from mathft_jax.grading.reading import cursor, operations, tokens
 
 _CLOSERS = {"(": ")]", "[": "])"}
 _CONSTANTS = {

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 
-from mathft_jax.grading import (
+from mathft_jax.grading import trees, units
+from mathft_jax.grading.reading import (
   cursor,
   expressions,
   normalize,
@@ -12,8 +13,6 @@ from mathft_jax.grading import (
   progressions,
   signs,
   tokens,
-  trees,
-  units,
 )
 
 _SIGNS = {

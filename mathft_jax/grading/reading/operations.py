@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from mathft_jax.grading import cursor, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.reading import cursor
 
 _MAX_DETERMINANT = 4
 

@@ -1,6 +1,8 @@
 import pytest
 
-from mathft_jax.grading import normalize, numeric, parse, structure, trees
+from mathft_jax.grading import trees
+from mathft_jax.grading.comparing import numeric, structure
+from mathft_jax.grading.reading import normalize, parse
 
 
 def _compare(first: str, second: str) -> bool | None:

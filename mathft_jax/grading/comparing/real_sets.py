@@ -10,7 +10,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mathft_jax.grading import numeric, trees, values
+from mathft_jax.grading import trees, values
+from mathft_jax.grading.comparing import numeric
 
 _MAX_BREAKPOINTS = 64
 _SIGNS: dict[str, Callable[[Any], bool]] = {

@@ -1,0 +1,1 @@
+"""Two trees -> whether they are the same answer."""
