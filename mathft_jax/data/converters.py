@@ -2,7 +2,8 @@
 
 All features of a batch are [T] in an example ([2, T] in a pair), where T is
 the sum of the lengths of inputs and targets. The loss is on targets alone.
-Padding is 0 everywhere.
+Padding is 0 everywhere, but a 0 need not be padding: in many vocabularies it is
+a token like any other. Loss weights and segment ids tell.
 """
 
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 
 import seqio
 import tensorflow as tf
+
+from mathft_jax.data import features
 
 # So many examples are looked over at a time for what fits into a row; more
 # fill the rows better and take longer.
@@ -114,7 +117,7 @@ class PairFeatureConverter(seqio.FeatureConverter):
         inputs = example["inputs"][:, half]
         # The shorter half is padded up to the longer, but the verdict must
         # follow the last token.
-        inputs = tf.boolean_mask(inputs, inputs != 0)
+        inputs = tf.boolean_mask(inputs, inputs != features.NO_TOKEN)
         row = _join(inputs, example["targets"][:, half], self.bos_id)
         rows.append({k: _pad(v, length) for k, v in row.items()})
       return {k: tf.stack([row[k] for row in rows]) for k in rows[0]}

@@ -8,6 +8,10 @@ import seqio
 
 from mathft_jax import prompts
 
+# Fills up a feature of several sequences. No token has this id, while 0, with
+# which batches are filled up, is an ordinary token of many vocabularies.
+NO_TOKEN = -1
+
 # Pairs of words that could stand for `prompts.CORRECT` and `INCORRECT`.
 _OTHER_VERDICTS = (
   ("true", "false"),
@@ -70,6 +74,16 @@ def with_vocabulary(
     # SeqIO gives a mixture no way to copy itself.
     sample_fn=task_or_mixture._sample_fn,
   )
+
+
+def start_token_id(vocabulary: seqio.Vocabulary) -> int:
+  """Returns the token before the first of each sequence.
+
+  BOS where the vocabulary has one, as open models were trained; else the one
+  for padding, which is 0 in this project's own.
+  """
+  bos = vocabulary.bos_id
+  return vocabulary.pad_id if bos is None or bos < 0 else bos
 
 
 def generator_input_tokens(

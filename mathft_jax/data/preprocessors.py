@@ -15,6 +15,7 @@ import seqio
 import tensorflow as tf
 
 from mathft_jax import prompts
+from mathft_jax.data import features
 
 _AUTOTUNE = tf.data.AUTOTUNE
 
@@ -139,7 +140,8 @@ def tokenize_pairs(
 ) -> tf.data.Dataset:
   """Does for pairs what `tokenize_verdicts` does for single texts.
 
-  `inputs` become [length, 2], padded at the end with 0, `targets` [1, 2].
+  `inputs` become [length, 2], filled up at the end with `features.NO_TOKEN`,
+  `targets` [1, 2].
   """
   vocabulary = output_features["targets"].vocabulary
 
@@ -147,8 +149,8 @@ def tokenize_pairs(
     tokens = vocabulary.encode_tf(example["inputs"] + example["targets"])
     return {
       **_pretokenized(example),
-      "inputs": tf.transpose(tokens[:, :-1].to_tensor(0)),
-      "targets": tf.transpose(tokens[:, -1:].to_tensor(0)),
+      "inputs": tf.transpose(tokens[:, :-1].to_tensor(features.NO_TOKEN)),
+      "targets": tf.transpose(tokens[:, -1:].to_tensor(features.NO_TOKEN)),
     }
 
   return dataset.map(tokenize, num_parallel_calls=_AUTOTUNE)

@@ -11,8 +11,6 @@ from mathft_jax import records
 from mathft_jax.data import features
 from mathft_jax.models import evaluator
 
-_START = 0
-
 
 @dataclasses.dataclass(frozen=True)
 class ScoringConfig:
@@ -78,7 +76,7 @@ class Scorer:
     """The score of each (problem's place in the batch, solution)."""
     rows = [
       [
-        _START,
+        self._model.start_id,
         *features.evaluator_input_tokens(
           self._model.vocabulary, batch[i].problem.text, solution
         ),

@@ -1,6 +1,7 @@
 """The language model that says whether a solution is correct."""
 
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar
 
@@ -24,7 +25,9 @@ class Evaluator(decoder_model.DecoderModel):
   def FEATURE_CONVERTER_CLS(self) -> Any:
     from mathft_jax.data import converters  # TensorFlow, only for training.
 
-    return converters.DecoderOnlyFeatureConverter
+    return functools.partial(
+      converters.DecoderOnlyFeatureConverter, bos_id=self.start_id
+    )
 
   def __post_init__(self):
     from mathft_jax.data import features
@@ -139,7 +142,9 @@ class MarginEvaluator(Evaluator):
   def FEATURE_CONVERTER_CLS(self) -> Any:
     from mathft_jax.data import converters  # TensorFlow, only for training.
 
-    return converters.PairFeatureConverter
+    return functools.partial(
+      converters.PairFeatureConverter, bos_id=self.start_id
+    )
 
   def loss_fn(
     self, params: Any, batch: protocol.Batch, dropout_rng: Array | None

@@ -140,7 +140,8 @@ def test_pairs_are_tokenized_like_single_texts(math_vocabulary):
       math_vocabulary, "What is $x$?", solution
     )
     row = pair["inputs"][:, half].tolist()
-    assert row == tokens + [0] * (len(row) - len(tokens))
+    fill = [features.NO_TOKEN] * (len(row) - len(tokens))
+    assert row == tokens + fill
 
 
 def test_examples_that_are_too_long_are_dropped_whole(math_vocabulary):

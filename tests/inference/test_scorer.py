@@ -115,3 +115,37 @@ def test_a_problem_without_candidates_has_no_scores(model, params, sampled):
   empty = dataclasses.replace(sampled[0], candidates=())
   (found,) = scorer.Scorer(model, _CONFIG).score(params, [empty], evaluator="e")
   assert found.scores == {}
+
+
+def test_id_0_is_a_token_where_the_vocabulary_says_so(
+  byte_level_vocabulary, make_config, make_params, sampled
+):
+  model = evaluator.Evaluator(
+    transformer.Transformer(make_config(vocab_size=300)), byte_level_vocabulary
+  )
+  params = make_params(model.module.config)
+  problem = dataclasses.replace(sampled[0].problem, text="!")
+  texts = ("!", "!!", "$3! = 6$!!!")
+  candidates = [
+    dataclasses.replace(c, solution=text)
+    for c, text in zip(sampled[0].candidates, texts, strict=False)
+  ]
+  (found,) = scorer.Scorer(model, _CONFIG).score(
+    params,
+    [
+      dataclasses.replace(
+        sampled[0], problem=problem, candidates=tuple(candidates)
+      )
+    ],
+    evaluator="e",
+  )
+  forward = jax.jit(model.module.apply)
+  for index, text in enumerate(texts):
+    whole = prompts.evaluator_inputs("!", text) + prompts.CORRECT
+    ids = byte_level_vocabulary.encode(whole)[:-1]
+    assert 0 in ids
+    tokens = jnp.asarray([[byte_level_vocabulary.pad_id, *ids]])
+    logits = np.asarray(forward({"params": params}, tokens)[0][0, -1])
+    correct, incorrect = logits[list(model.verdict_ids)]
+    expected = -np.logaddexp(0, incorrect - correct)
+    assert found.scores[index] == pytest.approx(expected, abs=1e-4)

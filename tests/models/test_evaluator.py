@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mathft_jax.data import features
+from mathft_jax.data import converters, features
 from mathft_jax.models import evaluator, protocol, transformer
 
 
@@ -86,8 +86,10 @@ def _flat(pairs) -> dict[str, jax.Array]:
 def test_evaluators_satisfy_the_protocol(model, margin_model):
   assert isinstance(model, protocol.LanguageModel)
   assert isinstance(margin_model, protocol.LanguageModel)
-  assert model.FEATURE_CONVERTER_CLS.__name__ == "DecoderOnlyFeatureConverter"
-  assert margin_model.FEATURE_CONVERTER_CLS.__name__ == "PairFeatureConverter"
+  single = model.FEATURE_CONVERTER_CLS(pack=False)
+  assert isinstance(single, converters.DecoderOnlyFeatureConverter)
+  pairs = margin_model.FEATURE_CONVERTER_CLS(pack=False)
+  assert isinstance(pairs, converters.PairFeatureConverter)
 
 
 def test_scores_are_the_two_way_softmax_of_a_full_forward_pass(
