@@ -174,3 +174,13 @@ def byte_level_vocabulary(write_byte_level, tmp_path_factory):
 
   path = write_byte_level(tmp_path_factory.mktemp("byte_level"))
   return vocabulary.load_vocabulary(str(path))
+
+
+@pytest.fixture(scope="session")
+def long_verdicts_vocabulary(write_byte_level, tmp_path_factory):
+  """A vocabulary in which the verdicts are words of several tokens."""
+  from mathft_jax.data import vocabulary
+
+  texts = ["The solution is incomplete, the other is in place. A core!"] * 9
+  path = write_byte_level(tmp_path_factory.mktemp("long_verdicts"), texts)
+  return vocabulary.load_vocabulary(str(path))
