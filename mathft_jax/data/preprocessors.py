@@ -115,22 +115,15 @@ def evaluator_pairs(
 
 
 def tokenize_verdicts(
-  dataset: tf.data.Dataset,
-  output_features: _Features,
-  sequence_length: Mapping[str, int] | None = None,
+  dataset: tf.data.Dataset, output_features: _Features
 ) -> tf.data.Dataset:
   """Tokenizes prompts with verdicts: the verdict's tokens are the targets.
 
   The whole text is tokenized at once, as a vocabulary may put the prompt's
   last blank into the verdict's token. Other features pass.
-
-  Raises ValueError for verdicts longer than `sequence_length` allows: were
-  they dropped, one of the two might be all that is left.
   """
   vocabulary = output_features["targets"].vocabulary
-  words = features.verdict_words(
-    vocabulary, (sequence_length or {}).get("targets")
-  )
+  words = features.verdict_words(vocabulary)
 
   def tokenize(example: _Example) -> _Example:
     verdict = example["targets"]
@@ -142,9 +135,7 @@ def tokenize_verdicts(
 
 
 def tokenize_pairs(
-  dataset: tf.data.Dataset,
-  output_features: _Features,
-  sequence_length: Mapping[str, int] | None = None,
+  dataset: tf.data.Dataset, output_features: _Features
 ) -> tf.data.Dataset:
   """Does for pairs what `tokenize_verdicts` does for single texts.
 
@@ -152,9 +143,7 @@ def tokenize_pairs(
   `features.NO_TOKEN`.
   """
   vocabulary = output_features["targets"].vocabulary
-  words = features.verdict_words(
-    vocabulary, (sequence_length or {}).get("targets")
-  )
+  words = features.verdict_words(vocabulary)
 
   def tokenize(example: _Example) -> _Example:
     verdicts = example["targets"]  # [2]
