@@ -72,6 +72,8 @@ def compare(
   if len({bool(first.units), bool(second.units)}) == 2:
     a = _without_unit(a, second.units)
     b = _without_unit(b, first.units)
+  if (_is_percent(a) and second.units) or (_is_percent(b) and first.units):
+    return False
   kinds = {type(a), type(b)}
   if trees.Words in kinds and len(kinds) == 2 and trees.Relation not in kinds:
     return bool(first.letters) and first.letters == second.letters
@@ -186,11 +188,8 @@ def _same_expression(
       and isinstance(plain, trees.Number)
       and based.digits == str(plain.value)
     )
-  is_percent = [
-    isinstance(x, trees.Call) and x.name == "percent" for x in (a, b)
-  ]
-  if sum(is_percent) == 1:
-    percent, plain = (a, b) if is_percent[0] else (b, a)
+  if _is_percent(a) != _is_percent(b):
+    percent, plain = (a, b) if _is_percent(a) else (b, a)
     assert isinstance(percent, trees.Call)
     # 50 % is 0.5, and is often written as 50.
     return _any(leaves.equal(x, plain) for x in (percent.args[0], percent))
@@ -201,6 +200,10 @@ def _same_expression(
   if verdict is False and _has_any_constant(a) and _has_any_constant(b):
     return numeric.differ_by_constant(a, b)
   return verdict
+
+
+def _is_percent(tree: trees.Tree) -> bool:
+  return isinstance(tree, trees.Call) and tree.name == "percent"
 
 
 def _has_any_constant(tree: trees.Tree) -> bool:

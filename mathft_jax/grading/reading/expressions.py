@@ -239,7 +239,9 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     base = self._mixed_number() or self._atom()
     is_factorial = False
     while True:
-      if self._take_if("^"):
+      if not trees.is_expression(base) and self._take_transposition():
+        base = operations.transposed(base)
+      elif self._take_if("^"):
         exponent = self._exponent()
         base = trees.Call("power", (operations.expression(base), exponent))
       elif self._is("!"):
@@ -263,6 +265,15 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
           base = trees.Call("percent", (operations.expression(base),))
       else:
         return base
+
+  def _take_transposition(self) -> bool:
+    """Whether ^T or ^\\top comes next, which it takes then."""
+    ahead = [token.text for token in self._tokens[self._at : self._at + 4]]
+    for marks in (["^", "T"], ["^", "top"], ["^", "{", "T", "}"]):
+      if ahead[: len(marks)] == marks:
+        self._at += len(marks)
+        return True
+    return False
 
   def _exponent(self) -> trees.Tree:
     self._descend()

@@ -64,6 +64,15 @@ def sum_of_matrices(matrices: Sequence[trees.Tree]) -> trees.Tree:
   )
 
 
+def transposed(tree: trees.Tree) -> trees.Tree:
+  """A matrix with rows for columns; a tuple is one row."""
+  if isinstance(tree, trees.Group):
+    tree = trees.Matrix((tree.items,))
+  if not isinstance(tree, trees.Matrix):
+    raise cursor.NotUnderstood("a transposed thing that is no matrix")
+  return trees.Matrix(tuple(zip(*tree.rows, strict=True)))
+
+
 def determinant(tree: trees.Tree) -> trees.Tree:
   """Expands by the first row; bounded, as it has n! terms."""
   if not isinstance(tree, trees.Matrix) or len(tree.rows) != len(tree.rows[0]):

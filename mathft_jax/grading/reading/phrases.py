@@ -87,6 +87,9 @@ _NAMES_MORE = re.compile(
 )
 # "There are none, so 0": what was shown is after the last of these.
 _CONCLUSION = re.compile(r".*(?:, (?:so|hence|thus|therefore),? |\\implies ?)")
+_ABBREVIATION = re.compile(
+  r"(?<![A-Za-z])(sq|cu|ft|in|yd|mi|lbs?|oz|hrs?|min|secs?)\.(?= |$)"
+)
 _DATE = re.compile(r"(?:the )?(\d{1,2}) of ([A-Z][a-z]+)")
 _DAY_FIRST = re.compile(
   r"(\d{1,2}) (January|February|March|April|May|June|July|August|September"
@@ -194,6 +197,7 @@ def _said(text: str) -> str:
     return yes_or_no[1]
   if _MISSING.fullmatch(text):
     return "does not exist"
+  text = _ABBREVIATION.sub(r"\1", text)
   text = _REMARK.sub("", text)
   text = _COMPARISON.sub(lambda c: c[1] + _COMPARISONS[c[2]], text)
   text = _OUT_OF.sub(r"\\frac{\1}{\2}", text)
