@@ -1,5 +1,9 @@
 """The exact text that generators and evaluators see; nowhere else is any."""
 
+from collections.abc import Sequence
+
+from mathft_jax import records
+
 # The heading of PRM800K's solutions (Figure 2 of the paper). Every source's
 # targets end in it, so one extractor reads all outputs.
 ANSWER_HEADING = "\n\n# Answer\n\n"
@@ -12,6 +16,22 @@ INCORRECT = "incorrect"
 def generator_inputs(problem: str) -> str:
   """The prompt after which a generator writes its solution."""
   return f"# Problem\n\n{problem}\n\n# Solution\n\n"
+
+
+def few_shot_inputs(
+  shots: Sequence[records.SolvedProblem], problem: str
+) -> str:
+  """The prompt of a model that was not fine-tuned: solved problems before it.
+
+  Each is written as generators are trained to write it.
+  """
+  solved = [
+    generator_inputs(shot.problem.text)
+    + generator_targets(shot.solution, shot.problem.reference_answer)
+    + "\n\n"
+    for shot in shots
+  ]
+  return "".join(solved) + generator_inputs(problem)
 
 
 def generator_targets(solution: str, answer: str) -> str:
