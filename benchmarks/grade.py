@@ -156,7 +156,7 @@ def _compare(name, pairs: list[Pair], graders: dict[str, Grader], output):
     speeds[label] = len(pairs) / statistics.median(run[1] for run in runs)
     both = [
       (verdict, pair.is_same)
-      for verdict, pair in zip(found, pairs, strict=True)
+      for verdict, pair in zip(verdicts[label], pairs, strict=True)
       if pair.is_same is not None
     ]
     missed = sum(truth and not verdict for verdict, truth in both)

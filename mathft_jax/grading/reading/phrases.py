@@ -88,7 +88,7 @@ _NAMES_MORE = re.compile(
 # "There are none, so 0": what was shown is after the last of these.
 _CONCLUSION = re.compile(r".*(?:, (?:so|hence|thus|therefore),? |\\implies ?)")
 _ABBREVIATION = re.compile(
-  r"(?<![A-Za-z])(sq|cu|ft|in|yd|mi|lbs?|oz|hrs?|min|secs?)\.(?= |$)"
+  r"(?<![A-Za-z])(sq|cu|ft|in|yd|mi|lbs?|oz|hrs?|min|secs?)\.(?= |$|[a-z])"
 )
 _DATE = re.compile(r"(?:the )?(\d{1,2}) of ([A-Z][a-z]+)")
 _DAY_FIRST = re.compile(
@@ -197,7 +197,7 @@ def _said(text: str) -> str:
     return yes_or_no[1]
   if _MISSING.fullmatch(text):
     return "does not exist"
-  text = _ABBREVIATION.sub(r"\1", text)
+  text = _ABBREVIATION.sub(r"\1 ", text).strip()
   text = _REMARK.sub("", text)
   text = _COMPARISON.sub(lambda c: c[1] + _COMPARISONS[c[2]], text)
   text = _OUT_OF.sub(r"\\frac{\1}{\2}", text)
