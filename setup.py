@@ -44,6 +44,8 @@ _DEV = [
 ]
 # Coverage-guided fuzzing of the grader, tests/grading/fuzz.py.
 _FUZZ = ["atheris>=2.3,<4"]
+# SeqIO's offline caching. Beam's protobuf is too old for later sentencepiece.
+_CACHE = ["apache-beam[tfrecord]>=2.60,<3", "sentencepiece>=0.2.1,<0.2.2"]
 
 setuptools.setup(
   name="mathft-jax",
@@ -67,6 +69,7 @@ setuptools.setup(
     "test": _TEST,
     "dev": _TEST + _DEV,
     "fuzz": _FUZZ,
+    "cache": _CACHE,
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
     "gpu": ["jax[cuda12]>=0.10.2,<0.11"],
   },

@@ -1,4 +1,7 @@
-"""The two families of SeqIO tasks: generators' and evaluators'."""
+"""The two families of SeqIO tasks: generators' and evaluators'.
+
+`seqio_cache_tasks` can keep their tokens, in the tasks' own vocabulary.
+"""
 
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.
 # pyright: reportArgumentType=false
@@ -48,6 +51,7 @@ def add_generator_task(
     preprocessors=[
       texts,
       seqio.preprocessors.tokenize,
+      seqio.CacheDatasetPlaceholder(),
       seqio.preprocessors.append_eos,
       preprocessors.drop_too_long,
     ],
@@ -110,6 +114,7 @@ def add_evaluator_tasks(
     preprocessors=[
       preprocessors.evaluator_texts,
       preprocessors.tokenize_verdicts,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.output_features(loaded, add_eos=False),
@@ -121,6 +126,7 @@ def add_evaluator_tasks(
     preprocessors=[
       preprocessors.evaluator_pairs,
       preprocessors.tokenize_pairs,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.pair_output_features(loaded),
