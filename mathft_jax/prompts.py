@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from mathft_jax import records
-
 # The heading of PRM800K's solutions (Figure 2 of the paper). Every source's
 # targets end in it, so one extractor reads all outputs.
 ANSWER_HEADING = "\n\n# Answer\n\n"
@@ -18,18 +16,15 @@ def generator_inputs(problem: str) -> str:
   return f"# Problem\n\n{problem}\n\n# Solution\n\n"
 
 
-def few_shot_inputs(
-  shots: Sequence[records.SolvedProblem], problem: str
-) -> str:
+def few_shot_inputs(shots: Sequence[tuple[str, str, str]], problem: str) -> str:
   """The prompt of a model that was not fine-tuned: solved problems before it.
 
-  Each is written as generators are trained to write it.
+  Each is (problem, solution, answer), and is written as generators are trained
+  to write it.
   """
   solved = [
-    generator_inputs(shot.problem.text)
-    + generator_targets(shot.solution, shot.problem.reference_answer)
-    + "\n\n"
-    for shot in shots
+    generator_inputs(text) + generator_targets(solution, answer) + "\n\n"
+    for text, solution, answer in shots
   ]
   return "".join(solved) + generator_inputs(problem)
 

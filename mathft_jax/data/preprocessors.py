@@ -51,7 +51,7 @@ def few_shot_texts(
   Examples of these problems themselves are left out.
   """
   solved = shots()
-  template = prompts.few_shot_inputs(solved, _MARK)
+  template = prompts.few_shot_inputs([shot.texts for shot in solved], _MARK)
   shown = tf.constant([shot.problem.problem_id for shot in solved])
 
   def is_new(example: _Example) -> tf.Tensor:

@@ -179,7 +179,9 @@ class Sampler:
     tokens = np.zeros((num_prompts, longest), np.int32)
     lengths = np.ones((num_prompts,), np.int32)
     for i, problem in enumerate(batch):
-      text = prompts.few_shot_inputs(self._shots, problem.text)
+      text = prompts.few_shot_inputs(
+        [shot.texts for shot in self._shots], problem.text
+      )
       ids = [_START, *self._model.vocabulary.encode(text)]
       if len(ids) > longest:
         raise ValueError(

@@ -80,7 +80,7 @@ def test_a_test_problem_is_no_shot(sources):
 def test_the_prompt_is_solved_problems_and_the_problem():
   shot = SolvedProblem(Problem("a", "P1", "4"), "S1", "made up", "train")
   assert prompts.few_shot_inputs([], "P") == prompts.generator_inputs("P")
-  assert prompts.few_shot_inputs([shot], "P2") == (
+  assert prompts.few_shot_inputs([shot.texts], "P2") == (
     "# Problem\n\nP1\n\n# Solution\n\nS1\n\n# Answer\n\n4\n\n"
     "# Problem\n\nP2\n\n# Solution\n\n"
   )

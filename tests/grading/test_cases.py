@@ -157,10 +157,6 @@ _MISSED = {
     "\\frac{x-1}{2}=\\frac{y}{3}=z+1",
     "x=1+2t,\\ y=3t,\\ z=-1+t",
   ),
-  "complement given as final value": (
-    "20\\%",
-    "20 percentage points less than 100\\%, i.e. 80\\%",
-  ),
   "letters listed": (
     "\\text{ACF}",
     "A, C, and F",

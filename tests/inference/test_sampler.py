@@ -151,7 +151,7 @@ def test_shots_stand_before_each_problem(model, params, problems):
   config = dataclasses.replace(_CONFIG, max_prompt_tokens=80)
   seen = sampler.Sampler(model, config, [shot])
   tokens, lengths = seen._prompts(problems[1:2], 1)
-  text = prompts.few_shot_inputs([shot], problems[1].text)
+  text = prompts.few_shot_inputs([shot.texts], problems[1].text)
   expected = [0, *model.vocabulary.encode(text)]
   assert list(tokens[0, : lengths[0]]) == expected
   (drawn,) = seen.sample(params, problems[1:2], generator="tiny")
