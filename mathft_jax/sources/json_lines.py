@@ -1,5 +1,6 @@
 """JSON Lines files of solved problems: anyone's to read, ours to write."""
 
+import functools
 import hashlib
 import json
 import os
@@ -7,15 +8,16 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
-from mathft_jax.sources import splits
+from mathft_jax.sources import raw_rows, splits
 
 # What a field of ours is called in somebody's file, where it differs.
 Fields = Mapping[str, str]
 
 
-def field(row: Mapping[str, Any], name: str, where: str) -> str:
+def field(
+  row: Mapping[str, Any], name: str, where: str | raw_rows.Place
+) -> str:
   """Returns a row's text field; ValueError that begins with `where` if none."""
   if name not in row:
     raise ValueError(
@@ -47,7 +49,9 @@ def read(
   if not path.is_dir():
     yield from _read_file(path, fields or {}, split=None)
     return
-  found = [(s, p) for s in splits.SPLITS if (p := find(path, s)) is not None]
+  found = [
+    (s, p) for s in splits.SPLITS if (p := raw_rows.find(path, s)) is not None
+  ]
   if not found:
     raise FileNotFoundError(
       f"{path} holds none of train.jsonl, validation.jsonl, test.jsonl (or"
@@ -55,15 +59,6 @@ def read(
     )
   for split, file in found:
     yield from _read_file(file, fields or {}, split=split)
-
-
-def find(directory: str | os.PathLike, stem: str) -> pathlib.Path | None:
-  """Returns `stem`.jsonl or `stem`.jsonl.gz in a directory, or None."""
-  for suffix in (".jsonl", ".jsonl.gz"):
-    path = pathlib.Path(directory) / f"{stem}{suffix}"
-    if path.is_file():
-      return path
-  return None
 
 
 def read_split(
@@ -136,16 +131,16 @@ def text_id(text: str) -> str:
 def _read_file(
   path: pathlib.Path, fields: Fields, *, split: str | None
 ) -> Iterator[SolvedProblem]:
-  for number, row in jsonl.read(path):
-    yield _solved_problem(row, fields, split, path, f"{path}:{number}")
+  make = functools.partial(_solved_problem, fields=fields, file_split=split)
+  return raw_rows.read([path], make)
 
 
 def _solved_problem(
-  row: Mapping[str, Any],
+  row: raw_rows.Row,
+  where: raw_rows.Place,
+  *,
   fields: Fields,
-  split: str | None,
-  path: pathlib.Path,
-  where: str,
+  file_split: str | None,
 ) -> SolvedProblem:
   def text(name: str, default: str | None = None) -> str:
     theirs = fields.get(name, name)
@@ -155,7 +150,7 @@ def _solved_problem(
 
   problem = text("problem")
   problem_id = text("problem_id", default=text_id(problem))
-  split = split or text("split", default=splits.three_way(problem_id))
+  split = file_split or text("split", default=splits.three_way(problem_id))
   if split not in splits.SPLITS:
     raise ValueError(
       f"{where}: split {split!r} must be one of {', '.join(splits.SPLITS)}"
@@ -169,12 +164,12 @@ def _solved_problem(
       type=text("type", default=""),
     ),
     solution=text("solution"),
-    source=text("source", default=path.name.split(".")[0]),
+    source=text("source", default=where.path.name.split(".")[0]),
     split=split,
   )
 
 
-def _level(level: Any, where: str) -> str:
+def _level(level: Any, where: raw_rows.Place) -> str:
   if isinstance(level, int):
     return str(level)
   if isinstance(level, str):

@@ -8,7 +8,7 @@ from typing import Any
 
 from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
-from mathft_jax.sources import json_lines, splits
+from mathft_jax.sources import json_lines, raw_rows, splits
 
 SOURCE = "prm800k"
 
@@ -43,7 +43,7 @@ def read(
 
   Raises FileNotFoundError, and ValueError with file and line for a bad row.
   """
-  path = json_lines.find(directory, _STEM)
+  path = raw_rows.find(directory, _STEM)
   if path is None:
     raise FileNotFoundError(
       f"{pathlib.Path(directory) / _STEM}.jsonl (or .jsonl.gz) does not"
