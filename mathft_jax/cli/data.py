@@ -1,6 +1,7 @@
 """`mathft data`: prepares rows for training and shows what a model sees."""
 
 import argparse
+import collections
 import importlib
 import pathlib
 import pkgutil
@@ -16,6 +17,7 @@ from mathft_jax.sources import (
   hendrycks_math,
   json_lines,
   prm800k,
+  raw_rows,
   splits,
 )
 
@@ -29,7 +31,10 @@ _Read = Callable[
 _SOURCES: Mapping[str, _Read] = {
   "math": lambda args, dropped: hendrycks_math.read(args.input),
   "prm800k": lambda args, dropped: prm800k.read(
-    args.input, grader.is_equivalent, dropped.append
+    args.input,
+    grader.is_equivalent,
+    dropped.append,
+    math=args.math and _math_rows(args.math),
   ),
   "gsm8k": lambda args, dropped: gsm8k.read(args.input),
   "json": lambda args, dropped: json_lines.read(args.input, dict(args.field)),
@@ -58,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
   prepare.add_argument(
     "--output", required=True, type=pathlib.Path, metavar="DIR",
     help="where the rows are written",
+  )  # fmt: skip
+  prepare.add_argument(
+    "--math", type=pathlib.Path, metavar="DIR",
+    help="for prm800k: MATH, as --input of math or as prepared; the release of"
+    " PRM800K takes problem ids and splits from it (default: math_splits"
+    " beside its folder, as in a clone)",
   )  # fmt: skip
   prepare.add_argument(
     "--against", action="append", default=[], metavar="DIR",
@@ -98,6 +109,13 @@ def _name_and_value(text: str) -> tuple[str, str]:
   return name, value
 
 
+def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
+  """MATH's rows from its own files or from prepared ones."""
+  is_prepared = raw_rows.find(directory, "validation") is not None
+  read = json_lines.read if is_prepared else hendrycks_math.read
+  return read(directory)
+
+
 def _prepare(args: argparse.Namespace) -> int:
   dropped: list[prm800k.Dropped] = []
   rows = list(_SOURCES[args.source](args, dropped))
@@ -112,8 +130,11 @@ def _prepare(args: argparse.Namespace) -> int:
   json_lines.write_left_out(args.output, [*dropped, *leaks])
   print("\n".join(_table(args, by_split)))
   num_leaks = sum(leak.is_dropped for leak in leaks)
+  kinds = collections.Counter(solution.kind for solution in dropped)
   print(
-    f"Left out: {len(dropped)} solutions that are not correct,"
+    f"Left out: {kinds['incorrect']} solutions that are not correct,"
+    f" {kinds['duplicate']} that stand there twice,"
+    f" {kinds['not in MATH']} whose problem is not in MATH,"
     f" {num_leaks} training or validation problems that a later split holds"
     f" (read: {len(rows) + len(dropped)} rows). Listed, but left in:"
     f" {len(leaks) - num_leaks} validation problems that resemble a test"

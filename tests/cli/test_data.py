@@ -84,3 +84,46 @@ def test_real_sources_are_prepared_and_shown(
 def test_show_of_an_unknown_task_names_a_near_one(capsys):
   assert data.main(["show", "math_generat"]) == 2
   assert "did you mean math_generate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_prm800ks_release_takes_ids_and_splits_from_math(
+  tmp_path, capsys, is_prepared
+):
+  math, raw, output = (tmp_path / name for name in ("math", "raw", "out"))
+  math.mkdir()
+  row = {"problem": "What is $a$?", "solution": "It is $\\boxed{1}$."}
+  ids = {"unique_id": "test/algebra/1.json"}
+  _write(math / "train.jsonl", [])
+  _write(math / "test.jsonl", [{**row, **ids}])
+  if is_prepared:
+    arguments = ["prepare", "--source=math", f"--input={math}"]
+    assert data.main([*arguments, f"--output={tmp_path / 'rows'}"]) == 0
+    math = tmp_path / "rows"
+  steps = [
+    {
+      "completions": [{"text": "Is 1.\n\n# Answer\n\n1", "rating": 1}],
+      "human_completion": None,
+      "chosen_completion": 0,
+    }
+  ]
+  raw.mkdir()
+  _write(
+    raw / "phase2_test.jsonl",
+    [
+      {
+        "question": {"problem": text},
+        "label": {"steps": steps, "finish_reason": "solution"},
+      }
+      for text in ("What is  $a$?", "What is $a$?", "What is $b$?")
+    ],
+  )
+  arguments = ["prepare", "--source=prm800k", f"--input={raw}"]
+  arguments += [f"--math={math}", f"--output={output}"]
+  assert data.main(arguments) == 0
+  (kept,) = json_lines.read_split(output, "test")
+  assert kept.problem.problem_id == "test/algebra/1.json"
+  left_out = [row["kind"] for _, row in jsonl.read(output / "left_out.jsonl")]
+  assert left_out == ["duplicate", "not in MATH"]
+  printed = capsys.readouterr().out
+  assert "1 that stand there twice, 1 whose problem is not in MATH" in printed
