@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
 def read(
   path: str | os.PathLike[str],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -22,6 +25,7 @@ def read(
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist or is no file")
+  refuse_pointer(path)
   number = 0
   try:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
@@ -48,6 +52,22 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
   if not isinstance(row, dict):
     raise ValueError(f"{where}: expected a JSON object, not {row!r:.80}")
   return row
+
+
+def is_pointer(path: pathlib.Path) -> bool:
+  """Whether a file is what a clone has without Git LFS: a name for the file."""
+  with path.open("rb") as file:
+    return file.read(len(_POINTER)) == _POINTER
+
+
+def refuse_pointer(path: pathlib.Path) -> None:
+  """Raises ValueError, with the remedies, if the file is a Git LFS pointer."""
+  if is_pointer(path):
+    raise ValueError(
+      f"{path} is a Git LFS pointer, not the file that it stands for; run"
+      " `git lfs pull` in its clone, or let `mathft data prepare --download`"
+      " fetch the file"
+    )
 
 
 def _reject_constant(name: str):

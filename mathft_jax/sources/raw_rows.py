@@ -59,5 +59,6 @@ def read_single(
 ) -> Iterator[_Made]:
   """As `read`, of files that are one JSON object each."""
   for index, path in enumerate(paths):
+    jsonl.refuse_pointer(path)
     where = Place(path, 1, index)
     yield make(jsonl.parse(path.read_bytes(), str(where)), where)

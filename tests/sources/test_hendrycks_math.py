@@ -99,6 +99,15 @@ def test_a_solution_without_a_box_is_named_by_file_and_line(tmp_path):
     list(hendrycks_math.read(tmp_path))
 
 
+def test_a_git_lfs_pointer_in_the_release_is_named(tmp_path):
+  path = tmp_path / "train/algebra/0.json"
+  path.parent.mkdir(parents=True)
+  path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:a\n")
+  (tmp_path / "test.jsonl").write_text("")
+  with pytest.raises(ValueError, match="0.json is a Git LFS pointer"):
+    list(hendrycks_math.read(tmp_path))
+
+
 def test_an_unknown_layout_is_an_error_that_names_the_known_ones(tmp_path):
   with pytest.raises(FileNotFoundError, match="lightman_split.jsonl"):
     hendrycks_math.read(tmp_path)
