@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 

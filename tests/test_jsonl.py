@@ -47,7 +47,7 @@ def test_a_git_lfs_pointer_is_told_from_a_malformed_file(tmp_path, name):
   path = tmp_path / name
   path.write_text(
     "version https://git-lfs.github.com/spec/v1\n"
-    "oid sha256:6b172efa884ac8341a946dd82e06947c135b7254109fb3f7aa907c715d98aaad"
+    "oid sha256:6b172efa884ac8341a946dd82e06947c135b7254109fb3f7aa907c7"
     "\nsize 12240719\n"
   )
   with pytest.raises(ValueError, match=f"{name} is a Git LFS pointer") as error:

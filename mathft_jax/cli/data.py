@@ -111,7 +111,7 @@ def _name_and_value(text: str) -> tuple[str, str]:
 
 def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
   """MATH's rows from its own files or from prepared ones."""
-  is_prepared = raw_rows.find(directory, "validation") is not None
+  is_prepared = bool(raw_rows.find(directory, "validation"))
   read = json_lines.read if is_prepared else hendrycks_math.read
   return read(directory)
 

@@ -17,7 +17,7 @@ _ANSWER_MARK = "####"
 
 
 def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
-  """Yields the rows of train.jsonl and test.jsonl (.gz or not).
+  """Yields the rows of train.jsonl and test.jsonl (or .jsonl.gz, .parquet).
 
   Ids are "gsm8k/test/0" with the line counted from 0. The calculator's notes
   are taken out of the solutions. Validation is drawn from train by hash.
@@ -25,14 +25,14 @@ def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
   Raises FileNotFoundError, and ValueError with file and line for a bad row.
   """
   for stem in ("train", "test"):
-    path = raw_rows.find(directory, stem)
-    if path is None:
+    paths = raw_rows.find(directory, stem)
+    if not paths:
       raise FileNotFoundError(
-        f"{pathlib.Path(directory) / stem}.jsonl (or .jsonl.gz) does not"
-        " exist; give the directory of GSM8K's files"
+        f"{pathlib.Path(directory) / stem}.jsonl (or .jsonl.gz, .parquet) does"
+        " not exist; give the directory of GSM8K's files"
       )
     yield from raw_rows.read(
-      [path], functools.partial(_solved_problem, stem=stem)
+      paths, functools.partial(_solved_problem, stem=stem)
     )
 
 

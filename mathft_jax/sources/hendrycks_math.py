@@ -19,7 +19,7 @@ _LAYOUTS = """\
     500 test problems by unique_id;
   train.jsonl and test.jsonl of PRM800K's math_splits, rows with unique_id,
     problem, solution, answer, subject, level
-  (each .jsonl may be a .jsonl.gz)"""
+  (each .jsonl may be a .jsonl.gz or .parquet)"""
 
 
 def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
@@ -42,10 +42,10 @@ def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
   }  # fmt: skip
   if files["math_train"] and files["math_test"] and files["lightman_split"]:
     test_ids = _test_ids_of_split(files["lightman_split"])
-    paths = (files["math_train"], files["math_test"])
+    paths = files["math_train"] + files["math_test"]
     return raw_rows.read(paths, functools.partial(_solved_problem, test_ids))
   if files["train"] and files["test"]:
-    paths = (files["train"], files["test"])
+    paths = files["train"] + files["test"]
     test_ids = _ids(files["test"])
     return raw_rows.read(paths, functools.partial(_solved_problem, test_ids))
   if (directory / "train").is_dir() and files["test"]:
@@ -114,21 +114,19 @@ def _solved_problem(
   )
 
 
-def _test_ids_of_split(path: pathlib.Path) -> set[str]:
+def _test_ids_of_split(paths: list[pathlib.Path]) -> set[str]:
   def make(row: raw_rows.Row, where: raw_rows.Place) -> tuple[str, str]:
     problem_id = json_lines.field(row, "unique_id", where)
     return problem_id, json_lines.field(row, "split", where)
 
-  return {
-    name for name, split in raw_rows.read([path], make) if split == "test"
-  }
+  return {name for name, split in raw_rows.read(paths, make) if split == "test"}
 
 
-def _ids(path: pathlib.Path) -> set[str]:
+def _ids(paths: list[pathlib.Path]) -> set[str]:
   def make(row: raw_rows.Row, where: raw_rows.Place) -> str:
     return json_lines.field(row, "unique_id", where)
 
-  return set(raw_rows.read([path], make))
+  return set(raw_rows.read(paths, make))
 
 
 def _level(level: str | int) -> str:

@@ -1,4 +1,4 @@
-"""JSON Lines files of solved problems: anyone's to read, ours to write."""
+"""Rows of solved problems: files of anyone to read, JSON Lines to write."""
 
 import functools
 import hashlib
@@ -42,23 +42,21 @@ def read(
   named after the file.
 
   `path` may also be a directory with train.jsonl, validation.jsonl and
-  test.jsonl (each with .gz or without; those that exist), whose rows have the
-  split that the file is named after.
+  test.jsonl (those that exist), whose rows have the split that the file is
+  named after. Each file may be a .jsonl.gz or .parquet.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    yield from _read_file(path, fields or {}, split=None)
+    yield from _read_files([path], fields or {}, split=None)
     return
-  found = [
-    (s, p) for s in splits.SPLITS if (p := raw_rows.find(path, s)) is not None
-  ]
-  if not found:
+  found = {split: raw_rows.find(path, split) for split in splits.SPLITS}
+  if not any(found.values()):
     raise FileNotFoundError(
       f"{path} holds none of train.jsonl, validation.jsonl, test.jsonl (or"
-      " .jsonl.gz); give a directory with such files or a single file"
+      " .jsonl.gz, .parquet); give a directory with such files or a single file"
     )
-  for split, file in found:
-    yield from _read_file(file, fields or {}, split=split)
+  for split, files in found.items():
+    yield from _read_files(files, fields or {}, split=split)
 
 
 def read_split(
@@ -74,7 +72,7 @@ def read_split(
       f"{path} does not exist; `mathft data prepare --output {directory}`"
       " writes it"
     )
-  return _read_file(path, {}, split=split)
+  return _read_files([path], {}, split=split)
 
 
 def problems(directory: str | os.PathLike, split: str) -> list[Problem]:
@@ -128,11 +126,11 @@ def text_id(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _read_file(
-  path: pathlib.Path, fields: Fields, *, split: str | None
+def _read_files(
+  paths: Iterable[pathlib.Path], fields: Fields, *, split: str | None
 ) -> Iterator[SolvedProblem]:
   make = functools.partial(_solved_problem, fields=fields, file_split=split)
-  return raw_rows.read([path], make)
+  return raw_rows.read(paths, make)
 
 
 def _solved_problem(

@@ -21,7 +21,7 @@ _LAYOUTS = """\
     phase2_test.jsonl, or some of them, as in the release of PRM800K, or
     prm800k/data with these, as in a clone of it;
   complete_solutions.jsonl, one finished solution a row
-  (each .jsonl may be a .jsonl.gz)"""
+  (each .jsonl may be a .jsonl.gz or .parquet)"""
 
 _GOOD, _NEUTRAL, _BAD = 1, 0, -1
 _ANSWER_HEADING = prompts.ANSWER_HEADING.strip()
@@ -82,7 +82,7 @@ def read(
       _of_labels, by_text=_by_text(math), is_equivalent=is_equivalent
     )
   elif complete:
-    paths = [complete]
+    paths = complete
     make = functools.partial(_of_complete, is_equivalent=is_equivalent)
   else:
     raise FileNotFoundError(
@@ -107,7 +107,7 @@ def _labelled_files(directory: pathlib.Path) -> list[pathlib.Path]:
   for folder in (directory, directory / "prm800k" / "data"):
     found = [raw_rows.find(folder, stem) for stem in _LABELLED]
     if any(found):
-      return [path for path in found if path]
+      return [path for paths in found for path in paths]
   return []
 
 
