@@ -24,20 +24,29 @@ from mathft_jax.sources import (
 if TYPE_CHECKING:  # Preparing must not wait for TensorFlow.
   import seqio
 
+_LeftOut = raw_rows.BadRow | prm800k.Dropped | splits.Leak
 _Read = Callable[
-  [argparse.Namespace, list[prm800k.Dropped]], Iterator[SolvedProblem]
+  [argparse.Namespace, list[_LeftOut], raw_rows.OnBadRow | None],
+  Iterator[SolvedProblem],
 ]
 
 _SOURCES: Mapping[str, _Read] = {
-  "math": lambda args, dropped: hendrycks_math.read(args.input),
-  "prm800k": lambda args, dropped: prm800k.read(
+  "math": lambda args, left_out, on_bad_row: hendrycks_math.read(
+    args.input, on_bad_row
+  ),
+  "prm800k": lambda args, left_out, on_bad_row: prm800k.read(
     args.input,
     grader.is_equivalent,
-    dropped.append,
+    left_out.append,
     math=args.math and _math_rows(args.math),
+    on_bad_row=on_bad_row,
   ),
-  "gsm8k": lambda args, dropped: gsm8k.read(args.input),
-  "json": lambda args, dropped: json_lines.read(args.input, dict(args.field)),
+  "gsm8k": lambda args, left_out, on_bad_row: gsm8k.read(
+    args.input, on_bad_row
+  ),
+  "json": lambda args, left_out, on_bad_row: json_lines.read(
+    args.input, dict(args.field), on_bad_row
+  ),
 }
 
 
@@ -81,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     help="for json: what a field is called in the file, as problem=question",
   )  # fmt: skip
   prepare.add_argument(
+    "--skip_bad_rows", action="store_true",
+    help="lists malformed rows in left_out.jsonl and goes on, where otherwise"
+    " the first is an error",
+  )  # fmt: skip
+  prepare.add_argument(
     "--vocabulary", default="math_2k", metavar="NAME_OR_FILE",
     help="counts lengths in its tokens (default: %(default)s)",
   )  # fmt: skip
@@ -117,8 +131,15 @@ def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-  dropped: list[prm800k.Dropped] = []
-  rows = list(_SOURCES[args.source](args, dropped))
+  left_out: list[_LeftOut] = []
+  on_bad_row = left_out.append if args.skip_bad_rows else None
+  rows = list(_SOURCES[args.source](args, left_out, on_bad_row))
+  bad_rows = [one for one in left_out if isinstance(one, raw_rows.BadRow)]
+  if bad_rows and len(bad_rows) == len(left_out) and not rows:
+    raise ValueError(
+      f"all {len(bad_rows)} rows are malformed; the first, {bad_rows[0].file}:"
+      f"{bad_rows[0].line}: {bad_rows[0].reason}"
+    )
   held_out = [
     row
     for directory in args.against
@@ -127,20 +148,38 @@ def _prepare(args: argparse.Namespace) -> int:
   ]
   by_split, leaks = splits.without_leaks(rows, held_out)
   json_lines.write_splits(args.output, by_split)
-  json_lines.write_left_out(args.output, [*dropped, *leaks])
+  json_lines.write_left_out(args.output, [*left_out, *leaks])
   print("\n".join(_table(args, by_split)))
+  print(_summary(args, len(rows), left_out, leaks))
+  return 0
+
+
+def _summary(
+  args: argparse.Namespace,
+  num_rows: int,
+  left_out: Sequence[_LeftOut],
+  leaks: Sequence[splits.Leak],
+) -> str:
+  """Returns what was left out, counted by reason."""
+  kinds = collections.Counter(
+    one.kind if isinstance(one, prm800k.Dropped) else "malformed"
+    for one in left_out
+  )
   num_leaks = sum(leak.is_dropped for leak in leaks)
-  kinds = collections.Counter(solution.kind for solution in dropped)
-  print(
-    f"Left out: {kinds['incorrect']} solutions that are not correct,"
-    f" {kinds['duplicate']} that stand there twice,"
-    f" {kinds['not in MATH']} whose problem is not in MATH,"
-    f" {num_leaks} training or validation problems that a later split holds"
-    f" (read: {len(rows) + len(dropped)} rows). Listed, but left in:"
+  counts = {
+    "malformed rows": kinds["malformed"],
+    "solutions that are not correct": kinds["incorrect"],
+    "solutions that stand there twice": kinds["duplicate"],
+    "solutions whose problem is not in MATH": kinds["not in MATH"],
+    "training or validation problems that a later split holds": num_leaks,
+  }
+  told = [f"{number:,} {what}" for what, number in counts.items() if number]
+  return (
+    f"Left out: {', '.join(told) or 'nothing'}"
+    f" (read: {num_rows + len(left_out):,} rows). Listed, but left in:"
     f" {len(leaks) - num_leaks} validation problems that resemble a test"
     f" problem. See {args.output / 'left_out.jsonl'}."
   )
-  return 0
 
 
 def _table(

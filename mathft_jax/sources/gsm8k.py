@@ -16,13 +16,16 @@ _CALCULATION = re.compile(r"<<[^<>]*>>")
 _ANSWER_MARK = "####"
 
 
-def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
+def read(
+  directory: str | os.PathLike, on_bad_row: raw_rows.OnBadRow | None = None
+) -> Iterator[SolvedProblem]:
   """Yields the rows of train.jsonl and test.jsonl (or .jsonl.gz, .parquet).
 
   Ids are "gsm8k/test/0" with the line counted from 0. The calculator's notes
   are taken out of the solutions. Validation is drawn from train by hash.
 
-  Raises FileNotFoundError, and ValueError with file and line for a bad row.
+  Raises FileNotFoundError, and ValueError with file and line for a bad row
+  unless `on_bad_row` takes it.
   """
   for stem in ("train", "test"):
     paths = raw_rows.find(directory, stem)
@@ -31,9 +34,8 @@ def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
         f"{pathlib.Path(directory) / stem}.jsonl (or .jsonl.gz, .parquet) does"
         " not exist; give the directory of GSM8K's files"
       )
-    yield from raw_rows.read(
-      paths, functools.partial(_solved_problem, stem=stem)
-    )
+    make = functools.partial(_solved_problem, stem=stem)
+    yield from raw_rows.read(paths, make, on_bad_row)
 
 
 def _solved_problem(

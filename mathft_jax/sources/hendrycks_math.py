@@ -22,14 +22,18 @@ _LAYOUTS = """\
   (each .jsonl may be a .jsonl.gz or .parquet)"""
 
 
-def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
+def read(
+  directory: str | os.PathLike, on_bad_row: raw_rows.OnBadRow | None = None
+) -> Iterator[SolvedProblem]:
   """Yields MATH: 12,500 rows in 11,000 train, 1,000 validation, 500 test.
 
   The directory may have one of the layouts that the error names. Problem ids
   are the paths of the release ("train/algebra/0.json"). Test is MATH-500;
   validation is drawn from the other 12,000 by the hash of the id.
 
-  Raises FileNotFoundError for another layout, ValueError for a bad row.
+  Raises FileNotFoundError for another layout, ValueError for a bad row unless
+  `on_bad_row` takes it. A bad row of a list that only tells the test problems
+  is an error always: its problem would be trained on.
   """
   directory = pathlib.Path(directory)
   if not directory.is_dir():
@@ -41,16 +45,20 @@ def read(directory: str | os.PathLike) -> Iterator[SolvedProblem]:
     )
   }  # fmt: skip
   if files["math_train"] and files["math_test"] and files["lightman_split"]:
-    test_ids = _test_ids_of_split(files["lightman_split"])
     paths = files["math_train"] + files["math_test"]
-    return raw_rows.read(paths, functools.partial(_solved_problem, test_ids))
-  if files["train"] and files["test"]:
+    test_ids = _test_ids_of_split(files["lightman_split"])
+  elif files["train"] and files["test"]:
     paths = files["train"] + files["test"]
-    test_ids = _ids(files["test"])
-    return raw_rows.read(paths, functools.partial(_solved_problem, test_ids))
-  if (directory / "train").is_dir() and files["test"]:
-    return _read_release(directory, _ids(files["test"]))
-  raise FileNotFoundError(f"{directory} is not laid out as one of:\n{_LAYOUTS}")
+    # Here the list is rows as well: a bad one is told when it is read as one.
+    test_ids = _ids(files["test"], on_bad_row and (lambda bad_row: None))
+  elif (directory / "train").is_dir() and files["test"]:
+    return _read_release(directory, _ids(files["test"]), on_bad_row)
+  else:
+    raise FileNotFoundError(
+      f"{directory} is not laid out as one of:\n{_LAYOUTS}"
+    )
+  make = functools.partial(_solved_problem, test_ids)
+  return raw_rows.read(paths, make, on_bad_row)
 
 
 def last_box(solution: str) -> str | None:
@@ -76,13 +84,16 @@ def last_box(solution: str) -> str | None:
 
 
 def _read_release(
-  directory: pathlib.Path, test_ids: set[str]
+  directory: pathlib.Path,
+  test_ids: set[str],
+  on_bad_row: raw_rows.OnBadRow | None,
 ) -> Iterator[SolvedProblem]:
   def make(row: raw_rows.Row, where: raw_rows.Place) -> SolvedProblem:
     unique_id = where.path.relative_to(directory).as_posix()
     return _solved_problem(test_ids, {**row, "unique_id": unique_id}, where)
 
-  return raw_rows.read_single(sorted(directory.glob("t*/*/*.json")), make)
+  paths = sorted(directory.glob("t*/*/*.json"))
+  return raw_rows.read_single(paths, make, on_bad_row)
 
 
 def _solved_problem(
@@ -90,7 +101,7 @@ def _solved_problem(
 ) -> SolvedProblem:
   problem_id = json_lines.field(row, "unique_id", where)
   solution = json_lines.field(row, "solution", where)
-  answer = row.get("answer") or last_box(solution)
+  answer = _optional(row, "answer", where) or last_box(solution)
   if answer is None:
     raise ValueError(
       f"{where}: the solution of {problem_id} holds no closed \\boxed{{}}"
@@ -101,8 +112,8 @@ def _solved_problem(
       problem_id=problem_id,
       text=json_lines.field(row, "problem", where),
       reference_answer=answer,
-      level=_level(row.get("level", "")),
-      type=row.get("type") or row.get("subject", ""),
+      level=_level(row, where),
+      type=_optional(row, "type", where) or _optional(row, "subject", where),
     ),
     solution=solution,
     source=SOURCE,
@@ -122,14 +133,23 @@ def _test_ids_of_split(paths: list[pathlib.Path]) -> set[str]:
   return {name for name, split in raw_rows.read(paths, make) if split == "test"}
 
 
-def _ids(paths: list[pathlib.Path]) -> set[str]:
+def _ids(
+  paths: list[pathlib.Path], on_bad_row: raw_rows.OnBadRow | None = None
+) -> set[str]:
   def make(row: raw_rows.Row, where: raw_rows.Place) -> str:
     return json_lines.field(row, "unique_id", where)
 
-  return set(raw_rows.read(paths, make))
+  return set(raw_rows.read(paths, make, on_bad_row))
 
 
-def _level(level: str | int) -> str:
+def _optional(row: raw_rows.Row, name: str, where: raw_rows.Place) -> str:
+  """Returns a text field, "" if it is missing or null."""
+  return "" if row.get(name) is None else json_lines.field(row, name, where)
+
+
+def _level(row: raw_rows.Row, where: raw_rows.Place) -> str:
   """ "Level 3" and 3 are "3"; "Level ?", which two rows have, is ""."""
-  level = str(level).removeprefix("Level ")
+  if isinstance(row.get("level"), int):
+    return str(row["level"])
+  level = _optional(row, "level", where).removeprefix("Level ")
   return "" if level == "?" else level

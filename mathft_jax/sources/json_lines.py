@@ -31,7 +31,9 @@ def field(
 
 
 def read(
-  path: str | os.PathLike, fields: Fields | None = None
+  path: str | os.PathLike,
+  fields: Fields | None = None,
+  on_bad_row: raw_rows.OnBadRow | None = None,
 ) -> Iterator[SolvedProblem]:
   """Yields the rows of a file with `problem`, `solution` and `answer`.
 
@@ -44,10 +46,13 @@ def read(
   `path` may also be a directory with train.jsonl, validation.jsonl and
   test.jsonl (those that exist), whose rows have the split that the file is
   named after. Each file may be a .jsonl.gz or .parquet.
+
+  Raises FileNotFoundError, and ValueError with file and line for a bad row
+  unless `on_bad_row` takes it.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    yield from _read_files([path], fields or {}, split=None)
+    yield from _read_files([path], fields or {}, None, on_bad_row)
     return
   found = {split: raw_rows.find(path, split) for split in splits.SPLITS}
   if not any(found.values()):
@@ -56,7 +61,7 @@ def read(
       " .jsonl.gz, .parquet); give a directory with such files or a single file"
     )
   for split, files in found.items():
-    yield from _read_files(files, fields or {}, split=split)
+    yield from _read_files(files, fields or {}, split, on_bad_row)
 
 
 def read_split(
@@ -72,7 +77,7 @@ def read_split(
       f"{path} does not exist; `mathft data prepare --output {directory}`"
       " writes it"
     )
-  return _read_files([path], {}, split=split)
+  return _read_files([path], {}, split)
 
 
 def problems(directory: str | os.PathLike, split: str) -> list[Problem]:
@@ -113,7 +118,7 @@ def write_left_out(
 ) -> None:
   """Writes <directory>/left_out.jsonl: what was dropped or found, and why.
 
-  `left_out` are `prm800k.Dropped` and `splits.Leak`.
+  `left_out` are `raw_rows.BadRow`, `prm800k.Dropped` and `splits.Leak`.
   """
   path = pathlib.Path(directory) / "left_out.jsonl"
   with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -127,10 +132,13 @@ def text_id(text: str) -> str:
 
 
 def _read_files(
-  paths: Iterable[pathlib.Path], fields: Fields, *, split: str | None
+  paths: Iterable[pathlib.Path],
+  fields: Fields,
+  split: str | None,
+  on_bad_row: raw_rows.OnBadRow | None = None,
 ) -> Iterator[SolvedProblem]:
   make = functools.partial(_solved_problem, fields=fields, file_split=split)
-  return raw_rows.read(paths, make)
+  return raw_rows.read(paths, make, on_bad_row)
 
 
 def _solved_problem(

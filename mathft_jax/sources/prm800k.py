@@ -57,6 +57,7 @@ def read(
   on_drop: Callable[[Dropped], None] = lambda dropped: None,
   *,
   math: Iterable[SolvedProblem] | None = None,
+  on_bad_row: raw_rows.OnBadRow | None = None,
 ) -> Iterator[SolvedProblem]:
   """Yields each correct solution once; all others go to `on_drop`.
 
@@ -69,7 +70,7 @@ def read(
   rows, for which a clone's own math_splits are read where none are given.
 
   Raises FileNotFoundError for another layout, ValueError with file and line
-  for a bad row.
+  for a bad row unless `on_bad_row` takes it.
   """
   directory = pathlib.Path(directory)
   labelled = _labelled_files(directory)
@@ -89,7 +90,7 @@ def read(
       f"{directory} is not laid out as one of:\n{_LAYOUTS}"
     )
   first: dict[tuple[str, str], str] = {}
-  for made in raw_rows.read(paths, make):
+  for made in raw_rows.read(paths, make, on_bad_row):
     if isinstance(made, Dropped):
       on_drop(made)
       continue

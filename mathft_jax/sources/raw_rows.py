@@ -1,6 +1,8 @@
 """The raw rows of a source's files, made into what their reader wants."""
 
 import dataclasses
+import functools
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,6 +11,7 @@ from typing import Any, TypeVar
 from mathft_jax import jsonl
 
 Row = Mapping[str, Any]
+_Parse = Callable[[str], Row]  # What an error begins with -> the row.
 _Made = TypeVar("_Made")
 
 _PARQUET = ".parquet"
@@ -31,6 +34,21 @@ class Place:
     if self.path.suffix == _PARQUET:
       return f"{self.path}, row {self.number}"
     return f"{self.path}:{self.number}"
+
+
+@dataclasses.dataclass(frozen=True)
+class BadRow:
+  """A row that was passed over, or the rest of a damaged file, and why.
+
+  `line` is a `Place.number`.
+  """
+
+  file: str
+  line: int
+  reason: str
+
+
+OnBadRow = Callable[[BadRow], None]
 
 
 def find(directory: str | os.PathLike, stem: str) -> list[pathlib.Path]:
@@ -56,33 +74,84 @@ def find(directory: str | os.PathLike, stem: str) -> list[pathlib.Path]:
 
 
 def read(
-  paths: Iterable[pathlib.Path], make: Callable[[Row, Place], _Made]
+  paths: Iterable[pathlib.Path],
+  make: Callable[[Row, Place], _Made],
+  on_bad_row: OnBadRow | None = None,
 ) -> Iterator[_Made]:
   """Yields what `make` makes of each row of the files, one after the other.
 
-  Raises FileNotFoundError, and ValueError with file and line for a bad row:
-  one that cannot be read or that `make` refuses with a ValueError.
+  A bad row is one that cannot be read or that `make` refuses with a
+  ValueError. Reading ends with an error that names file and line, unless there
+  is `on_bad_row`: it is told, and the row passed over. The lost rest of a
+  damaged file counts as one row. A file that is not there, or that only
+  stands for one (Git LFS), is an error always.
   """
   index = 0
   for path in paths:
     is_parquet = path.suffix == _PARQUET
-    for number, row in _parquet_rows(path) if is_parquet else jsonl.read(path):
-      yield make(row, Place(path, number, index))
-      index += 1
+    try:
+      for number, parse in (_parquet_rows if is_parquet else _lines)(path):
+        yield from _made(parse, make, Place(path, number, index), on_bad_row)
+        index += 1
+    except jsonl.Damaged as error:
+      _pass_over(error, Place(path, error.number, index), on_bad_row)
 
 
 def read_single(
-  paths: Iterable[pathlib.Path], make: Callable[[Row, Place], _Made]
+  paths: Iterable[pathlib.Path],
+  make: Callable[[Row, Place], _Made],
+  on_bad_row: OnBadRow | None = None,
 ) -> Iterator[_Made]:
   """As `read`, of files that are one JSON object each."""
   for index, path in enumerate(paths):
     jsonl.refuse_pointer(path)
-    where = Place(path, 1, index)
-    yield make(jsonl.parse(path.read_bytes(), str(where)), where)
+    parse = functools.partial(_parsed, path.read_bytes())
+    yield from _made(parse, make, Place(path, 1, index), on_bad_row)
 
 
-def _parquet_rows(path: pathlib.Path) -> Iterator[tuple[int, Row]]:
-  """As `jsonl.read`, of a Parquet file."""
+def _made(
+  parse: _Parse,
+  make: Callable[[Row, Place], _Made],
+  where: Place,
+  on_bad_row: OnBadRow | None,
+) -> Iterator[_Made]:
+  """Yields one row, or none if it is bad and passed over."""
+  try:
+    made = make(parse(str(where)), where)
+  except ValueError as error:
+    _pass_over(error, where, on_bad_row)
+  else:
+    yield made
+
+
+def _pass_over(
+  error: ValueError, where: Place, on_bad_row: OnBadRow | None
+) -> None:
+  if on_bad_row is None:
+    raise error
+  reason = str(error).removeprefix(f"{where}: ")
+  on_bad_row(BadRow(str(where.path), where.number, reason))
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, _Parse]]:
+  for number, line in jsonl.lines(path):
+    yield number, functools.partial(_parsed, line)
+
+
+def _parsed(line: bytes, where: str) -> Row:
+  row = jsonl.parse(line, where)
+  # JSON can spell half a character, which no file in UTF-8 can hold.
+  if b"\\ud" in line.lower():
+    try:
+      json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(
+        f"{where}: not UTF-8: {error.object[error.start]!r} is half a character"
+      ) from error
+  return row
+
+
+def _parquet_rows(path: pathlib.Path) -> Iterator[tuple[int, _Parse]]:
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist or is no file")
   jsonl.refuse_pointer(path)
@@ -100,11 +169,12 @@ def _parquet_rows(path: pathlib.Path) -> Iterator[tuple[int, Row]]:
       for batch in parquet.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
         for i in range(batch.num_rows):
           number += 1
-          yield number, _parquet_row(batch, i, f"{path}, row {number}")
+          yield number, functools.partial(_parquet_row, batch, i)
   except (pyarrow.ArrowException, OSError) as error:
-    raise ValueError(
+    raise jsonl.Damaged(
       f"{path}, row {number + 1}: the Parquet file is damaged or cut short"
-      f" ({error}); fetch or write it again"
+      f" ({error}); fetch or write it again",
+      number + 1,
     ) from error
 
 

@@ -65,6 +65,52 @@ def test_a_bad_row_ends_with_one_line_and_2(tmp_path, capsys):
   assert "mine.jsonl:1: field 'answer' is missing" in printed
 
 
+def _prepare_mine(path, output, *flags) -> int:
+  arguments = ["prepare", "--source=json", f"--input={path}"]
+  return data.main([*arguments, f"--output={output}", *flags])
+
+
+def test_bad_rows_are_listed_counted_and_skipped_when_asked(tmp_path, capsys):
+  path, output = tmp_path / "mine.jsonl", tmp_path / "out"
+  rows = [
+    {"problem": f"What is ${i}$?", "solution": "s", "answer": "1"}
+    for i in range(3)
+  ]
+  good = [json.dumps({**row, "split": "train"}).encode() for row in rows]
+  bad = [b'{"problem": "p"}', b'{"problem": "\xff"}', b'{"problem": 1', b"3"]
+  bad += [json.dumps({**rows[0], "solution": ["s"]}).encode()]
+  bad += [json.dumps({**rows[0], "answer": "\ud83d"}).encode()]
+  lines = [good[0], *bad[:2], b"", good[1], *bad[2:], good[2]]
+  path.write_bytes(b"\n".join(lines) + b"\n")
+  assert _prepare_mine(path, output) == 2
+  assert "mine.jsonl:2: " in capsys.readouterr().err
+  assert _prepare_mine(path, output, "--skip_bad_rows") == 0
+  kept = [row.problem.text for row in json_lines.read_split(output, "train")]
+  assert sorted(kept) == [row["problem"] for row in rows]
+  listed = [row for _, row in jsonl.read(output / "left_out.jsonl")]
+  assert {row["file"] for row in listed} == {str(path)}
+  assert [row["line"] for row in listed] == [2, 3, 6, 7, 8, 9]
+  for row, reason in zip(
+    listed,
+    ("field 'answer' is missing", "not UTF-8", "not a line of JSON",
+     "expected a JSON object", "field 'solution' must be text", "not UTF-8"),
+    strict=True,
+  ):  # fmt: skip
+    assert row["reason"].startswith(reason)
+  printed = capsys.readouterr().out
+  assert "Left out: 6 malformed rows (read: 9 rows)" in printed
+
+
+def test_rows_that_are_all_malformed_are_an_error(tmp_path, capsys):
+  path = tmp_path / "mine.jsonl"
+  _write(path, [{"question": "q", "solution": "s", "answer": "1"}] * 2)
+  assert _prepare_mine(path, tmp_path / "out", "--skip_bad_rows") == 2
+  printed = capsys.readouterr().err
+  assert "all 2 rows are malformed" in printed
+  assert "mine.jsonl:1: field 'problem' is missing" in printed
+  assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("source", ["math", "prm800k", "gsm8k"])
 def test_real_sources_are_prepared_and_shown(
   shared_dir, tmp_path, capsys, source
@@ -126,4 +172,4 @@ def test_prm800ks_release_takes_ids_and_splits_from_math(
   left_out = [row["kind"] for _, row in jsonl.read(output / "left_out.jsonl")]
   assert left_out == ["duplicate", "not in MATH"]
   printed = capsys.readouterr().out
-  assert "1 that stand there twice, 1 whose problem is not in MATH" in printed
+  assert "1 solutions that stand there twice, 1 solutions whose" in printed

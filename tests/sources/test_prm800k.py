@@ -275,6 +275,21 @@ def test_a_bad_labelled_row_is_named_by_file_and_line(tmp_path, raw, message):
     _read_labelled(tmp_path, [_labelled(_LAST), raw])
 
 
+def test_a_bad_labelled_row_is_told_and_passed_over_when_asked(tmp_path):
+  lines = [json.dumps(_labelled(_LAST)), "{}", json.dumps(_labelled())]
+  (tmp_path / "phase2_train.jsonl").write_text("\n".join(lines))
+  dropped, told = [], []
+  (row,) = prm800k.read(
+    tmp_path, operator.eq, dropped.append, math=_MATH, on_bad_row=told.append
+  )
+  assert row.problem == _PROBLEM
+  # The place of a row names it, whatever was passed over before.
+  assert [solution.solution_id for solution in dropped] == ["phase2_train/3"]
+  assert [(bad_row.line, bad_row.reason) for bad_row in told] == [
+    (2, "field 'question' must be an object but is None")
+  ]
+
+
 def test_real_solutions_read_the_same_in_both_layouts(shared_dir, tmp_path):
   directory = shared_dir / "data/prm800k"
   raws = [

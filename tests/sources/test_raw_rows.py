@@ -114,6 +114,83 @@ def test_without_pyarrow_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     _numbers([path])
 
 
+def _read_past_bad_rows(path, make=lambda row, where: row["a"]):
+  bad_rows = []
+  made = list(raw_rows.read([path], make, bad_rows.append))
+  assert {row.file for row in bad_rows} <= {str(path)}
+  return made, [(row.line, row.reason) for row in bad_rows]
+
+
+def test_the_lost_rest_of_a_compressed_file_is_one_bad_row(tmp_path):
+  path = tmp_path / "rows.jsonl.gz"
+  lines = [f'{{"a": "{i * 7919}"}}\n' for i in range(5000)]
+  path.write_bytes(gzip.compress("".join(lines).encode())[:-5000])
+  with pytest.raises(ValueError, match="cut short"):
+    _numbers([path])
+  made, ((line, reason),) = _read_past_bad_rows(path)
+  assert made == [str(i * 7919) for i in range(line - 1)]
+  assert 0 < line < 5000
+  assert reason.startswith("the compressed file is damaged or cut short")
+
+
+def test_files_after_a_damaged_one_are_read_on(tmp_path):
+  damaged, whole = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl"
+  damaged.write_bytes(gzip.compress(b'{"a": 1}\n')[:-3])
+  whole.write_text('{"a": 2}\n')
+  bad_rows = []
+  made = raw_rows.read(
+    [damaged, whole], lambda row, where: row["a"], bad_rows.append
+  )
+  assert list(made)[-1] == 2
+  assert [row.file for row in bad_rows] == [str(damaged)]
+
+
+def test_the_lost_rest_of_a_parquet_file_is_one_bad_row(tmp_path):
+  path = tmp_path / "rows.parquet"
+  rows = [{"a": f"{i}" * 50} for i in range(50)]
+  parquet.write_table(
+    pyarrow.Table.from_pylist(rows), path, row_group_size=10, compression="none"
+  )
+  group = parquet.ParquetFile(path).metadata.row_group(3).column(0)
+  damaged = bytearray(path.read_bytes())
+  start = group.dictionary_page_offset
+  damaged[start : start + 20] = bytes(20)
+  path.write_bytes(damaged)
+  made, ((line, reason),) = _read_past_bad_rows(path)
+  assert made == [row["a"] for row in rows[: line - 1]]
+  assert reason.startswith("the Parquet file is damaged")
+
+
+def test_a_bad_row_of_parquet_is_passed_over_with_its_number(tmp_path):
+  path = tmp_path / "rows.parquet"
+  column = pyarrow.array([b"x", b"\xff", b"y"]).view(pyarrow.utf8())
+  parquet.write_table(pyarrow.table({"a": column}), path)
+  made, ((line, reason),) = _read_past_bad_rows(path)
+  assert (made, line) == (["x", "y"], 2)
+  assert reason.startswith("not UTF-8")
+
+
+def test_a_pointer_is_no_bad_row_but_an_error(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:a\n")
+  with pytest.raises(ValueError, match="is a Git LFS pointer"):
+    _read_past_bad_rows(path)
+
+
+def test_a_bad_row_moves_no_id_of_gsm8k(tmp_path):
+  rows = [{"question": f"{i}?", "answer": f"#### {i}"} for i in range(4)]
+  _write_lines(tmp_path / "test.jsonl", [])
+  _write_lines(tmp_path / "train.jsonl", rows)
+  expected = {r.problem.problem_id: r for r in gsm8k.read(tmp_path)}
+  _write_lines(tmp_path / "train.jsonl", [rows[0], {}, *rows[2:]])
+  bad_rows = []
+  read = {
+    row.problem.problem_id: row for row in gsm8k.read(tmp_path, bad_rows.append)
+  }
+  del expected["gsm8k/train/1"]
+  assert (read, len(bad_rows)) == (expected, 1)
+
+
 def test_gsm8k_reads_parquet_as_it_reads_json_lines(tmp_path):
   rows = [
     {"question": f"{i}?", "answer": f"<<1+1=2>>2\n#### {i}"} for i in range(9)
