@@ -13,6 +13,7 @@ from mathft_jax.cli import errors, third_party_logs
 from mathft_jax.grading import grader
 from mathft_jax.records import SolvedProblem
 from mathft_jax.sources import (
+  download,
   gsm8k,
   hendrycks_math,
   json_lines,
@@ -65,9 +66,20 @@ def _parser() -> argparse.ArgumentParser:
   )
   prepare.set_defaults(run=_prepare)
   prepare.add_argument("--source", required=True, choices=sorted(_SOURCES))
-  prepare.add_argument(
-    "--input", required=True, type=pathlib.Path, metavar="DIR",
+  files = prepare.add_mutually_exclusive_group(required=True)
+  files.add_argument(
+    "--input", type=pathlib.Path, metavar="DIR",
     help="the source's own files; for json, a file or a directory",
+  )  # fmt: skip
+  files.add_argument(
+    "--download", nargs="?", type=pathlib.Path, metavar="DIR",
+    const=pathlib.Path("~/.cache/mathft"),
+    help="fetches the published files into DIR/SOURCE, unless they are there,"
+    " and verifies them (default of DIR: %(const)s)",
+  )  # fmt: skip
+  prepare.add_argument(
+    "--mirror", metavar="URL",
+    help="for --download: a host that has the files under the same paths",
   )  # fmt: skip
   prepare.add_argument(
     "--output", required=True, type=pathlib.Path, metavar="DIR",
@@ -131,6 +143,10 @@ def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
 
 
 def _prepare(args: argparse.Namespace) -> int:
+  _check_flags(args)
+  if args.download:
+    args.input = args.download.expanduser() / args.source
+    download.fetch_all(args.source, args.input, args.mirror)
   left_out: list[_LeftOut] = []
   on_bad_row = left_out.append if args.skip_bad_rows else None
   rows = list(_SOURCES[args.source](args, left_out, on_bad_row))
@@ -152,6 +168,19 @@ def _prepare(args: argparse.Namespace) -> int:
   print("\n".join(_table(args, by_split)))
   print(_summary(args, len(rows), left_out, leaks))
   return 0
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+  """Raises ValueError for a flag that would change nothing."""
+  if args.download and args.source not in download.FILES:
+    raise ValueError(f"--source {args.source} has no files to download")
+  for flag, is_used in (
+    ("--math", not args.math or args.source == "prm800k"),
+    ("--field", not args.field or args.source == "json"),
+    ("--mirror", not args.mirror or args.download),
+  ):
+    if not is_used:
+      raise ValueError(f"{flag} is given but not used here; see --help")
 
 
 def _summary(

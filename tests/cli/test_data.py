@@ -1,13 +1,19 @@
 """Tests of mathft_jax.cli.data."""
 
+import dataclasses
+import functools
+import hashlib
+import http.server
 import json
 import shutil
+import threading
+import urllib.parse
 
 import pytest
 
 from mathft_jax import jsonl
 from mathft_jax.cli import data
-from mathft_jax.sources import json_lines
+from mathft_jax.sources import download, json_lines
 
 
 def _write(path, rows) -> None:
@@ -109,6 +115,79 @@ def test_rows_that_are_all_malformed_are_an_error(tmp_path, capsys):
   assert "all 2 rows are malformed" in printed
   assert "mine.jsonl:1: field 'problem' is missing" in printed
   assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+  """(folder, address) of a server on this machine; its files are published."""
+  folder = tmp_path / "mirror"
+  handler = functools.partial(_QuietHandler, directory=folder)
+  httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+  thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+  thread.start()
+  monkeypatch.setenv("no_proxy", "127.0.0.1")
+  yield folder, f"http://127.0.0.1:{httpd.server_port}"
+  httpd.shutdown()
+  thread.join()
+  httpd.server_close()
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+  def log_message(self, *args):
+    pass
+
+
+def test_published_files_are_fetched_and_prepared(
+  mirror, tmp_path, monkeypatch, capsys
+):
+  folder, address = mirror
+  published = []
+  for file in download.FILES["gsm8k"]:
+    served = folder / urllib.parse.urlsplit(file.url).path.lstrip("/")
+    served.parent.mkdir(parents=True, exist_ok=True)
+    _write(served, [{"question": f"{file.path}?", "answer": "s\n#### 1"}])
+    content = served.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    published.append(
+      dataclasses.replace(file, num_bytes=len(content), sha256=digest)
+    )
+  monkeypatch.setattr(download, "FILES", {"gsm8k": tuple(published)})
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  output = tmp_path / "out"
+  arguments = ["prepare", "--source=gsm8k", f"--output={output}"]
+  arguments += [f"--mirror={address}"]
+  assert data.main([*arguments, "--download"]) == 0
+  raw = tmp_path / "home/.cache/mathft/gsm8k"
+  assert sorted(path.name for path in raw.iterdir()) == [
+    "test.jsonl",
+    "train.jsonl",
+  ]
+  (row,) = json_lines.read_split(output, "test")
+  assert row.problem.text == "test.jsonl?"
+  # Another folder, and a server whose file is another one by now.
+  served.write_text(served.read_text().replace("s", "t"))
+  arguments.append(f"--download={tmp_path / 'there'}")
+  capsys.readouterr()
+  assert data.main(arguments) == 2
+  *_, error = capsys.readouterr().err.splitlines()
+  assert "error: http://127.0.0.1" in error and "nothing was kept" in error
+  assert not (tmp_path / "there/gsm8k/test.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--source=json", "--download"], "json has no files to download"),
+    (["--source=gsm8k", "--input=x", "--math=y"], "--math is given but not"),
+    (["--source=math", "--input=x", "--field=a=b"], "--field is given but not"),
+    (["--source=math", "--input=x", "--mirror=y"], "--mirror is given but not"),
+  ],
+)
+def test_a_flag_that_changes_nothing_is_an_error(
+  tmp_path, capsys, flags, message
+):
+  assert data.main(["prepare", *flags, f"--output={tmp_path / 'out'}"]) == 2
+  assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["math", "prm800k", "gsm8k"])
