@@ -73,7 +73,9 @@ def read(
   for a bad row unless `on_bad_row` takes it.
   """
   directory = pathlib.Path(directory)
-  labelled = _labelled_files(directory)
+  labelled = [
+    path for paths in _labelled_files(directory).values() for path in paths
+  ]
   complete = raw_rows.find(directory, _COMPLETE)
   if labelled:
     if math is None:
@@ -104,12 +106,20 @@ def read(
       yield made.row
 
 
-def _labelled_files(directory: pathlib.Path) -> list[pathlib.Path]:
-  for folder in (directory, directory / "prm800k" / "data"):
-    found = [raw_rows.find(folder, stem) for stem in _LABELLED]
-    if any(found):
-      return [path for paths in found for path in paths]
-  return []
+def is_whole(directory: str | os.PathLike) -> bool:
+  """Whether a directory has all files of the release."""
+  return all(_labelled_files(pathlib.Path(directory)).values())
+
+
+def _labelled_files(
+  directory: pathlib.Path,
+) -> Mapping[str, list[pathlib.Path]]:
+  """Each file of the release, by its stem; empty where it is not there."""
+  at_hand = {stem: raw_rows.find(directory, stem) for stem in _LABELLED}
+  if any(at_hand.values()):
+    return at_hand
+  in_clone = directory / "prm800k" / "data"
+  return {stem: raw_rows.find(in_clone, stem) for stem in _LABELLED}
 
 
 def _math_beside(folder: pathlib.Path) -> Iterator[SolvedProblem]:

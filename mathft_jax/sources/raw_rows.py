@@ -91,7 +91,9 @@ def read(
     is_parquet = path.suffix == _PARQUET
     try:
       for number, parse in (_parquet_rows if is_parquet else _lines)(path):
-        yield from _made(parse, make, Place(path, number, index), on_bad_row)
+        yield from _make_one(
+          parse, make, Place(path, number, index), on_bad_row
+        )
         index += 1
     except jsonl.Damaged as error:
       _pass_over(error, Place(path, error.number, index), on_bad_row)
@@ -106,10 +108,10 @@ def read_single(
   for index, path in enumerate(paths):
     jsonl.refuse_pointer(path)
     parse = functools.partial(_parsed, path.read_bytes())
-    yield from _made(parse, make, Place(path, 1, index), on_bad_row)
+    yield from _make_one(parse, make, Place(path, 1, index), on_bad_row)
 
 
-def _made(
+def _make_one(
   parse: _Parse,
   make: Callable[[Row, Place], _Made],
   where: Place,

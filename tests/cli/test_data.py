@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
+import gzip
 import hashlib
 import http.server
 import json
-import shutil
 import threading
 import urllib.parse
 
@@ -104,7 +104,7 @@ def test_bad_rows_are_listed_counted_and_skipped_when_asked(tmp_path, capsys):
   ):  # fmt: skip
     assert row["reason"].startswith(reason)
   printed = capsys.readouterr().out
-  assert "Left out: 6 malformed rows (read: 9 rows)" in printed
+  assert "Left out of 9 rows: 6 malformed rows." in printed
 
 
 def test_rows_that_are_all_malformed_are_an_error(tmp_path, capsys):
@@ -194,11 +194,33 @@ def test_a_flag_that_changes_nothing_is_an_error(
 def test_real_sources_are_prepared_and_shown(
   shared_dir, tmp_path, capsys, source
 ):
-  raw, output = tmp_path / "raw", tmp_path / source
-  shutil.copytree(shared_dir / "data" / source, raw)
+  raw, output = shared_dir / "data" / source, tmp_path / source
   arguments = ["prepare", f"--source={source}", f"--input={raw}"]
   assert data.main([*arguments, f"--output={output}"]) == 0
-  assert "problem length" in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert ("paper" in printed) == (source != "gsm8k")
+  files = {
+    "math": ["math_train", "math_test"],
+    "prm800k": ["complete_solutions"],
+    "gsm8k": ["train", "test"],
+  }[source]
+  rows = []
+  for name in files:
+    with gzip.open(raw / f"{name}.jsonl.gz", "rt", newline="\n") as lines:
+      rows += [json.loads(line) for line in lines]
+  left_out = [row for _, row in jsonl.read(output / "left_out.jsonl")]
+  ids = {row["solution_id"] for row in left_out if "solution_id" in row}
+  leaked = {row["problem_id"] for row in left_out if row.get("is_dropped")}
+  kept = [
+    row for row in rows
+    if row.get("solution_id") not in ids and row.get("unique_id") not in leaked
+  ]  # fmt: skip
+  num_written = sum(
+    len((output / f"{split}.jsonl").read_bytes().splitlines())
+    for split in ("train", "validation", "test")
+  )
+  assert num_written == len(kept)
+  assert f"Left out of {len(rows):,} rows: " in printed
   arguments = ["show", f"{source}_generate", "--num_examples=1"]
   assert data.main([*arguments, "--data", f"{source}={output}"]) == 0
   printed = capsys.readouterr().out
