@@ -122,7 +122,8 @@ def prepare(args: argparse.Namespace) -> int:
   kinds = collections.Counter(map(_kind, left_out))
   print("\n".join(_table(args, by_split, [*_reasons(args, len(rows), kinds)])))
   print(_summary(num_read, kinds))
-  print(f"Each is listed in {args.output / 'left_out.jsonl'}.")
+  if left_out:
+    print(f"Each is listed in {args.output / 'left_out.jsonl'}.")
   return 0
 
 
@@ -177,10 +178,13 @@ def _summary(num_read: int, kinds: Mapping[str, int]) -> str:
   told = [
     f"{kinds[kind]:,} {word}" for kind, word in words.items() if kinds[kind]
   ]
-  return (
-    f"Left out of {num_read:,} rows: {', '.join(told) or 'nothing'}. Left in:"
-    f" {kinds[_RESEMBLING]} validation problems that resemble a test problem."
-  )
+  text = f"Left out of {num_read:,} rows: {', '.join(told) or 'nothing'}."
+  if kinds[_RESEMBLING]:
+    text += (
+      f" Left in: {kinds[_RESEMBLING]} validation problems that resemble a test"
+      " problem."
+    )
+  return text
 
 
 def _reasons(
