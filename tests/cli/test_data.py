@@ -198,6 +198,12 @@ def test_real_sources_are_prepared_and_shown(
   arguments = ["prepare", f"--source={source}", f"--input={raw}"]
   assert data.main([*arguments, f"--output={output}"]) == 0
   printed = capsys.readouterr().out
+  reasons = {
+    "math": "Other counts: 30 problems are left out that a later split holds.",
+    "prm800k": "Other counts: the files at hand are only a part of PRM800K",
+    "gsm8k": "Left out of 8,792 rows: nothing.",
+  }
+  assert reasons[source] in printed
   assert ("paper" in printed) == (source != "gsm8k")
   files = {
     "math": ["math_train", "math_test"],
@@ -246,6 +252,7 @@ def test_prm800ks_release_takes_ids_and_splits_from_math(
   if is_prepared:
     arguments = ["prepare", "--source=math", f"--input={math}"]
     assert data.main([*arguments, f"--output={tmp_path / 'rows'}"]) == 0
+    assert "files at hand hold 1 of 12,500" in capsys.readouterr().out
     math = tmp_path / "rows"
   steps = [
     {
@@ -274,3 +281,8 @@ def test_prm800ks_release_takes_ids_and_splits_from_math(
   assert left_out == ["duplicate", "not in MATH"]
   printed = capsys.readouterr().out
   assert "1 solutions that stand there twice, 1 solutions whose" in printed
+  assert "the files at hand are only a part of PRM800K" in printed
+  for name in ("phase1_train", "phase1_test", "phase2_train"):
+    _write(raw / f"{name}.jsonl", [])
+  assert data.main(arguments) == 0
+  assert "only a part" not in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """Tests of mathft_jax.sources.download, against a server on this machine."""
 
-import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -28,6 +27,7 @@ class _Server:
   statuses: list[int] = dataclasses.field(default_factory=list)
   breaks: list[int] = dataclasses.field(default_factory=list)
   asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
+  hung_up: threading.Event = dataclasses.field(default_factory=threading.Event)
   url: str = ""
 
 
@@ -53,8 +53,10 @@ def _handler(server: _Server):
         self.send_header("Content-Length", str(len(body)))
       self.end_headers()
       end = server.breaks.pop(0) if server.breaks else None
-      with contextlib.suppress(ConnectionError):  # Who has enough hangs up.
+      try:
         self.wfile.write(body[:end])
+      except ConnectionError:
+        server.hung_up.set()
 
     def log_message(self, *args):
       pass
@@ -168,6 +170,14 @@ def test_wrong_bytes_are_an_error_that_keeps_nothing(
     download.fetch(file, tmp_path)
   assert not [path for path in tmp_path.rglob("*") if path.is_file()]
   assert len(server.asked) == 1
+
+
+def test_a_server_without_an_end_is_hung_up_on(server, file, tmp_path):
+  # More than the sockets between hold by themselves.
+  server.content, server.tells_length = _CONTENT * 500, False
+  with pytest.raises(ValueError, match="nothing was kept"):
+    download.fetch(file, tmp_path)
+  assert server.hung_up.wait(timeout=10)
 
 
 def test_a_shorter_file_of_the_server_is_an_error_at_once(
