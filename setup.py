@@ -30,7 +30,8 @@ _REQUIRES = [
   "tensorboard>=2.20,<3",  # clu writes its events
   "tqdm>=4.66,<5",  # progress bars
 ]
-_TEST = [
+_PARQUET = ["pyarrow>=18,<27"]  # rows in Parquet files
+_TEST = _PARQUET + [
   "beartype>=0.20,<1",  # checks annotations while the tests run
   "hypothesis>=6.100,<7",
   "pytest>=8.3,<10",
@@ -66,6 +67,7 @@ setuptools.setup(
   },
   install_requires=_REQUIRES,
   extras_require={
+    "parquet": _PARQUET,
     "test": _TEST,
     "dev": _TEST + _DEV,
     "fuzz": _FUZZ,

@@ -72,7 +72,9 @@ class MathData:
     dropped: list[prm800k.Dropped] = []
     math_rows = list(hendrycks_math.read(self.math_dir))
     prm_rows = list(
-      prm800k.read(self.prm800k_dir, grader.is_equivalent, dropped.append)
+      prm800k.read(
+        self.prm800k_dir, grader.is_equivalent, dropped.append, math=math_rows
+      )
     )
     math, math_leaks = splits.without_leaks(math_rows)
     prm, prm_leaks = splits.without_leaks(
