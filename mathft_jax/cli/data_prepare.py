@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mathft_jax.cli import data_table, third_party_logs
+from mathft_jax.data import self_generated
 from mathft_jax.grading import grader
 from mathft_jax.records import SolvedProblem
 from mathft_jax.sources import (
@@ -19,6 +20,7 @@ from mathft_jax.sources import (
 )
 
 _NUM_MATH = 12_500
+_MAX_PER_PROBLEM = 4
 
 # What `left_out.jsonl` holds, beside the kinds of `prm800k.Dropped`.
 _MALFORMED, _LEAK, _RESEMBLING = "malformed", "leak", "resembling"
@@ -30,6 +32,9 @@ _Read = Callable[
 ]
 
 _SOURCES: Mapping[str, _Read] = {
+  "candidates": lambda args, left_out, on_bad_row: self_generated.read(
+    args.input, args.max_per_problem or _MAX_PER_PROBLEM
+  ),
   "math": lambda args, left_out, on_bad_row: hendrycks_math.read(
     args.input, on_bad_row
   ),
@@ -55,7 +60,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   files = parser.add_mutually_exclusive_group(required=True)
   files.add_argument(
     "--input", type=pathlib.Path, metavar="DIR",
-    help="the source's own files; for json, a file or a directory",
+    help="the source's own files; for json, a file or a directory; for"
+    " candidates, a graded folder of a generator's own solutions",
   )  # fmt: skip
   files.add_argument(
     "--download", nargs="?", type=pathlib.Path, metavar="DIR",
@@ -86,6 +92,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     "--field", action="append", default=[], type=name_and_value,
     metavar="OURS=THEIRS",
     help="for json: what a field is called in the file, as problem=question",
+  )  # fmt: skip
+  parser.add_argument(
+    "--max_per_problem", type=int, metavar="K",
+    help="for candidates: so many correct solutions of a problem at most"
+    f" (default: {_MAX_PER_PROBLEM})",
   )  # fmt: skip
   parser.add_argument(
     "--skip_bad_rows", action="store_true",
@@ -139,9 +150,19 @@ def _check_flags(args: argparse.Namespace) -> None:
   """Raises ValueError for a flag that would change nothing."""
   if args.download and args.source not in download.FILES:
     raise ValueError(f"--source {args.source} has no files to download")
+  if args.max_per_problem is not None and args.max_per_problem < 1:
+    raise ValueError(f"--max_per_problem is {args.max_per_problem}, below 1")
   for flag, is_used in (
     ("--math", not args.math or args.source == "prm800k"),
     ("--field", not args.field or args.source == "json"),
+    (
+      "--max_per_problem",
+      args.max_per_problem is None or args.source == "candidates",
+    ),
+    (
+      "--skip_bad_rows",
+      not args.skip_bad_rows or args.source != "candidates",
+    ),
     ("--mirror", not args.mirror or args.download),
   ):
     if not is_used:

@@ -11,8 +11,8 @@ import urllib.parse
 
 import pytest
 
-from mathft_jax import jsonl
-from mathft_jax.cli import data
+from mathft_jax import jsonl, records, samples
+from mathft_jax.cli import data, grade
 from mathft_jax.sources import download, json_lines
 
 
@@ -286,3 +286,43 @@ def test_prm800ks_release_takes_ids_and_splits_from_math(
     _write(raw / f"{name}.jsonl", [])
   assert data.main(arguments) == 0
   assert "only a part" not in capsys.readouterr().out
+
+
+def test_a_generators_own_solutions_become_rows(tmp_path, capsys):
+  problem = records.Problem("train/x/1.json", "2 + 2", "4")
+  sampled = records.SampledProblem(
+    problem,
+    None,
+    tuple(
+      records.Candidate(
+        problem.problem_id, i, f"{text}\n\n# Answer\n\n{a}", a, 9, -1.0, "eos"
+      )
+      for i, (text, a) in enumerate(
+        [("Two and two.", "4"), ("Wrong.", "5"), ("It is four.", "4.0")]
+      )
+    ),
+    "generator",
+    {},
+  )
+  given = tmp_path / "given"
+  with samples.JsonLinesStore(given / samples.shard_name(0, 1)) as store:
+    store.append(sampled.to_json())
+  output = tmp_path / "rows"
+  flags = ["prepare", "--source", "candidates", "--input", str(given)]
+  flags += ["--output", str(output)]
+  assert data.main(flags) == 2
+  assert "`mathft grade" in capsys.readouterr().err
+  assert grade.main([str(given), "--no_cache"]) == 0
+  assert data.main([*flags, "--max_per_problem", "1"]) == 0
+  rows = list(json_lines.read_split(output, "train"))
+  assert [(row.problem, row.solution) for row in rows] == [
+    (problem, "Two and two.")
+  ]
+  assert data.main(flags) == 0
+  assert len(list(json_lines.read_split(output, "train"))) == 2
+  for unused in (["--max_per_problem", "0"], ["--skip_bad_rows"]):
+    assert data.main([*flags, *unused]) == 2
+  assert data.main([
+    "prepare", "--source", "json", "--input", str(given),
+    "--output", str(output), "--max_per_problem", "2",
+  ]) == 2  # fmt: skip
