@@ -633,7 +633,10 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
       word = tokens.fold(self._next.text) or self._next.text
       if word in self.STOP_WORDS:
         break
-      if word in units.MEANINGFUL:
+      is_last = self._tokens[self._at + 1].kind != "word"
+      if word in units.MEANINGFUL or (
+        is_last and word in units.MEANINGFUL_LAST
+      ):
         raise cursor.NotUnderstood(f"what {word!r} does to a number")
       if word == "to" and self._tokens[self._at + 1].kind == "number":
         break  # "5 to 6" is a ratio.
