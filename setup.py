@@ -17,6 +17,7 @@ _REQUIRES = [
   "tensorflow>=2.21,<2.22",  # seqio's tf.data
   "tensorflow-text>=2.21,<2.22",
   "sentencepiece>=0.2.1,<0.3",
+  "tokenizers>=0.21,<0.24",  # the tokenizer.json of open checkpoints
   "sympy>=1.14,<1.15",  # the last stage of grading
   "mpmath>=1.3,<1.4",  # its numeric stage
   "gin-config>=0.5,<0.6",
@@ -37,6 +38,7 @@ _TEST = _PARQUET + [
   "pytest>=8.3,<10",
   "pytest-xdist>=3.6,<4",
   "setuptools>=77",  # tests/test_packaging.py builds a wheel
+  "transformers>=5,<6",  # judges our reading of tokenizer.json; needs no torch
 ]
 _DEV = [
   "ruff>=0.12,<1",

@@ -1,5 +1,6 @@
 """Fixtures that several parts of the suite need, and its stricter settings."""
 
+import json
 import os
 import pathlib
 import re
@@ -106,3 +107,80 @@ def arith_vocabulary():
   from mathft_jax.data import vocabulary
 
   return vocabulary.load_vocabulary("arith")
+
+
+@pytest.fixture(scope="session")
+def write_byte_level():
+  """Writes a tokenizer.json like those of Llama 3 and Qwen 2.5.
+
+  Its first ids are bytes, "!" being 0, and its last ids are special tokens.
+  `write(directory, texts, ...)` returns the path; `config` becomes a
+  tokenizer_config.json beside it.
+  """
+  import tokenizers
+  from tokenizers import decoders, models, pre_tokenizers, trainers
+
+  def write(
+    directory: pathlib.Path,
+    texts=("No, that is incorrect! Is it correct? Is it incorrect?",) * 9,
+    *,
+    special=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    normalizer=None,
+    config=None,
+  ) -> pathlib.Path:
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+      [
+        pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+      ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+      texts,
+      trainers.BpeTrainer(
+        vocab_size=600,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+      ),
+    )
+    tokenizer.normalizer = normalizer
+    tokenizer.add_special_tokens(list(special))
+    directory.mkdir(exist_ok=True)
+    path = directory / "tokenizer.json"
+    tokenizer.save(str(path))
+    if config is not None:
+      file = directory / "tokenizer_config.json"
+      file.write_text(json.dumps(config), "utf-8")
+    return path
+
+  return write
+
+
+# How Llama 3 and Qwen 2.5 split a text into words.
+_WORDS = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+  r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@pytest.fixture(scope="session")
+def byte_level_vocabulary(write_byte_level, tmp_path_factory):
+  """A vocabulary in which id 0 is an ordinary token, "!".
+
+  "correct" and "incorrect" are one token each. It has no BOS.
+  """
+  from mathft_jax.data import vocabulary
+
+  path = write_byte_level(tmp_path_factory.mktemp("byte_level"))
+  return vocabulary.load_vocabulary(str(path))
+
+
+@pytest.fixture(scope="session")
+def long_verdicts_vocabulary(write_byte_level, tmp_path_factory):
+  """A vocabulary in which the verdicts are words of several tokens."""
+  from mathft_jax.data import vocabulary
+
+  texts = ["The solution is incomplete, the other is in place. A core!"] * 9
+  path = write_byte_level(tmp_path_factory.mktemp("long_verdicts"), texts)
+  return vocabulary.load_vocabulary(str(path))

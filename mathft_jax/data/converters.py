@@ -2,7 +2,8 @@
 
 All features of a batch are [T] in an example ([2, T] in a pair), where T is
 the sum of the lengths of inputs and targets. The loss is on targets alone.
-Padding is 0 everywhere.
+Padding is 0 everywhere, but a 0 need not be padding: in many vocabularies it is
+a token like any other. Loss weights and segment ids tell.
 """
 
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 
 import seqio
 import tensorflow as tf
+
+from mathft_jax.data import features
 
 # So many examples are looked over at a time for what fits into a row; more
 # fill the rows better and take longer.
@@ -79,7 +82,7 @@ class DecoderOnlyFeatureConverter(seqio.FeatureConverter):
 
 
 class PairFeatureConverter(seqio.FeatureConverter):
-  """inputs [length, 2] and targets [1, 2] to [2, T]: row 0 the incorrect.
+  """inputs and targets [length, 2] to [2, T]: row 0 the incorrect.
 
   Each row is what DecoderOnlyFeatureConverter makes of its half of the pair.
   Pairs cannot be packed.
@@ -111,11 +114,13 @@ class PairFeatureConverter(seqio.FeatureConverter):
     def convert(example: _Example) -> _Example:
       rows = []
       for half in range(2):
-        inputs = example["inputs"][:, half]
-        # The shorter half is padded up to the longer, but the verdict must
+        # The shorter half is filled up to the longer, but the verdict must
         # follow the last token.
-        inputs = tf.boolean_mask(inputs, inputs != 0)
-        row = _join(inputs, example["targets"][:, half], self.bos_id)
+        inputs, targets = (
+          tf.boolean_mask(tokens, tokens != features.NO_TOKEN)
+          for tokens in (example[name][:, half] for name in self.TASK_FEATURES)
+        )
+        row = _join(inputs, targets, self.bos_id)
         rows.append({k: _pad(v, length) for k, v in row.items()})
       return {k: tf.stack([row[k] for row in rows]) for k in rows[0]}
 

@@ -8,6 +8,20 @@ import seqio
 
 from mathft_jax import prompts
 
+# Fills up a feature of several sequences. No token has this id, while 0, with
+# which batches are filled up, is an ordinary token of many vocabularies.
+NO_TOKEN = -1
+
+# The tokens of the words (correct, incorrect).
+Words = tuple[tuple[int, ...], tuple[int, ...]]
+
+# Any problem and solution: the tokens of a verdict depend on the end of the
+# prompt alone.
+_EXAMPLE = ("What is $1+1$?", "It is 2.")
+
+# Where a run says how long its targets may be.
+_WHERE = "(TASK_FEATURE_LENGTHS, of a recipe EVALUATOR_LENGTHS)"
+
 # Pairs of words that could stand for `prompts.CORRECT` and `INCORRECT`.
 _OTHER_VERDICTS = (
   ("true", "false"),
@@ -72,6 +86,16 @@ def with_vocabulary(
   )
 
 
+def start_token_id(vocabulary: seqio.Vocabulary) -> int:
+  """Returns the token before the first of each sequence.
+
+  BOS where the vocabulary has one, as open models were trained; else the one
+  for padding, which is 0 in this project's own.
+  """
+  bos = vocabulary.bos_id
+  return vocabulary.pad_id if bos is None or bos < 0 else bos
+
+
 def generator_input_tokens(
   vocabulary: seqio.Vocabulary, problem: str
 ) -> list[int]:
@@ -82,7 +106,7 @@ def generator_input_tokens(
 def evaluator_input_tokens(
   vocabulary: seqio.Vocabulary, problem: str, solution: str
 ) -> list[int]:
-  """Returns the tokens after which an evaluator gives its verdict.
+  """Returns the tokens after which an evaluator gives its one-token verdict.
 
   They are those of the whole text with a verdict, less the last one: a
   vocabulary may put the prompt's last blank into the verdict's own token.
@@ -91,30 +115,69 @@ def evaluator_input_tokens(
   return list(vocabulary.encode(text))[:-1]
 
 
-def verdict_token_ids(vocabulary: seqio.Vocabulary) -> tuple[int, int]:
-  """Returns the ids of the words (correct, incorrect) after the prompt.
+def evaluator_tokens(
+  vocabulary: seqio.Vocabulary, problem: str, solution: str
+) -> tuple[list[int], Words]:
+  """Returns what `evaluator_input_tokens` does, and the tokens of the verdicts.
 
-  Raises ValueError, which names words that would do, if one of the two is
-  not exactly one token, or if they do not follow the same tokens.
+  For verdicts of any length: the first are all tokens that both whole texts
+  begin with, the second what is left of each, (correct, incorrect).
   """
-  ids = _single_tokens(vocabulary, prompts.CORRECT, prompts.INCORRECT)
-  if ids is not None:
-    return ids
-  would_do = [
-    f"{yes!r}/{no!r}"
-    for yes, no in _OTHER_VERDICTS
-    if _single_tokens(vocabulary, yes, no) is not None
-  ]
-  correct, incorrect = _differing_tokens(
-    vocabulary, prompts.CORRECT, prompts.INCORRECT
+  prompt = prompts.evaluator_inputs(problem, solution)
+  correct, incorrect = (
+    tuple(vocabulary.encode(prompt + word))
+    for word in (prompts.CORRECT, prompts.INCORRECT)
+  )
+  num_common = len(os.path.commonprefix([correct, incorrect]))
+  words = (correct[num_common:], incorrect[num_common:])
+  return list(correct[:num_common]), words
+
+
+def verdict_words(
+  vocabulary: seqio.Vocabulary, max_tokens: int | None = None
+) -> Words:
+  """Returns the tokens of the words (correct, incorrect) after the prompt.
+
+  Raises ValueError, which names words that would do, if the vocabulary takes
+  more than `max_tokens` tokens for one of the two, or cannot spell it.
+  """
+  _, words = evaluator_tokens(vocabulary, *_EXAMPLE)
+  spelled = tuple(vocabulary.decode(word).strip() for word in words)
+  can_spell = spelled == (prompts.CORRECT, prompts.INCORRECT)
+  longest = max(map(len, words))
+  if can_spell and (max_tokens is None or longest <= max_tokens):
+    return words
+  correct, incorrect = (
+    [vocabulary.decode([token]) for token in word] for word in words
   )
   raise ValueError(
     f"the verdicts {prompts.CORRECT!r} and {prompts.INCORRECT!r} must be one"
     " token each after the evaluator's prompt, but this vocabulary of"
     f" {vocabulary.vocab_size} pieces ends them in {correct} and {incorrect};"
     " take another vocabulary, or words that are one token each in this one:"
-    f" {', '.join(would_do) or 'none of those known here'}"
+    f" {single_words(vocabulary)}"
+    + (f"; or allow {longest} target tokens {_WHERE}" if can_spell else "")
   )
+
+
+def verdict_token_ids(vocabulary: seqio.Vocabulary) -> tuple[int, int]:
+  """Returns the ids of the words (correct, incorrect) after the prompt.
+
+  Raises ValueError, which names words that would do, if one of the two is
+  not exactly one token, or if they do not follow the same tokens.
+  """
+  (correct,), (incorrect,) = verdict_words(vocabulary, max_tokens=1)
+  return correct, incorrect
+
+
+def single_words(vocabulary: seqio.Vocabulary) -> str:
+  """Returns pairs of words, as text, that could be one-token verdicts."""
+  pairs = [
+    f"{yes!r}/{no!r}"
+    for yes, no in _OTHER_VERDICTS
+    if _single_tokens(vocabulary, yes, no) is not None
+  ]
+  return ", ".join(pairs) or "none of those known here"
 
 
 def _single_tokens(
@@ -131,17 +194,4 @@ def _single_tokens(
 
 
 def _prompted(vocabulary: seqio.Vocabulary, word: str) -> Sequence[int]:
-  prompt = prompts.evaluator_inputs("What is $1+1$?", "It is 2.")
-  return vocabulary.encode(prompt + word)
-
-
-def _differing_tokens(
-  vocabulary: seqio.Vocabulary, first: str, second: str
-) -> tuple[list[str], list[str]]:
-  """Returns both words' tokens as texts, from where they differ."""
-  ids = [_prompted(vocabulary, word) for word in (first, second)]
-  num_common = len(os.path.commonprefix([list(i) for i in ids]))
-  first_texts, second_texts = (
-    [vocabulary.decode([token]) for token in i[num_common:]] for i in ids
-  )
-  return first_texts, second_texts
+  return vocabulary.encode(prompts.evaluator_inputs(*_EXAMPLE) + word)

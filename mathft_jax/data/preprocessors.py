@@ -15,7 +15,7 @@ import seqio
 import tensorflow as tf
 
 from mathft_jax import prompts
-from mathft_jax.data import few_shot
+from mathft_jax.data import features, few_shot
 
 _AUTOTUNE = tf.data.AUTOTUNE
 
@@ -138,20 +138,19 @@ def evaluator_pairs(
 def tokenize_verdicts(
   dataset: tf.data.Dataset, output_features: _Features
 ) -> tf.data.Dataset:
-  """Tokenizes prompts with verdicts: the last token is the target.
+  """Tokenizes prompts with verdicts: the verdict's tokens are the targets.
 
   The whole text is tokenized at once, as a vocabulary may put the prompt's
   last blank into the verdict's token. Other features pass.
   """
   vocabulary = output_features["targets"].vocabulary
+  words = features.verdict_words(vocabulary)
 
   def tokenize(example: _Example) -> _Example:
-    tokens = vocabulary.encode_tf(example["inputs"] + example["targets"])
-    return {
-      **_pretokenized(example),
-      "inputs": tokens[:-1],
-      "targets": tokens[-1:],
-    }
+    verdict = example["targets"]
+    tokens = vocabulary.encode_tf(example["inputs"] + verdict)
+    inputs, targets = _parted(tokens, verdict, words)
+    return {**_pretokenized(example), "inputs": inputs, "targets": targets}
 
   return dataset.map(tokenize, num_parallel_calls=_AUTOTUNE)
 
@@ -161,17 +160,21 @@ def tokenize_pairs(
 ) -> tf.data.Dataset:
   """Does for pairs what `tokenize_verdicts` does for single texts.
 
-  `inputs` become [length, 2], padded at the end with 0, `targets` [1, 2].
+  `inputs` and `targets` become [length, 2], filled up at the end with
+  `features.NO_TOKEN`.
   """
   vocabulary = output_features["targets"].vocabulary
+  words = features.verdict_words(vocabulary)
 
   def tokenize(example: _Example) -> _Example:
-    tokens = vocabulary.encode_tf(example["inputs"] + example["targets"])
-    return {
-      **_pretokenized(example),
-      "inputs": tf.transpose(tokens[:, :-1].to_tensor(0)),
-      "targets": tf.transpose(tokens[:, -1:].to_tensor(0)),
-    }
+    verdicts = example["targets"]  # [2]
+    tokens = vocabulary.encode_tf(example["inputs"] + verdicts)  # [2, T]
+    halves = [_parted(tokens[i], verdicts[i], words) for i in range(2)]
+    inputs, targets = (
+      tf.transpose(tf.ragged.stack(sides).to_tensor(features.NO_TOKEN))
+      for sides in zip(*halves, strict=True)
+    )
+    return {**_pretokenized(example), "inputs": inputs, "targets": targets}
 
   return dataset.map(tokenize, num_parallel_calls=_AUTOTUNE)
 
@@ -213,6 +216,16 @@ def _fill(template: str, *texts: tf.Tensor) -> tf.Tensor:
   for text, literal in zip(texts, others, strict=True):
     filled = filled + text + literal
   return filled
+
+
+def _parted(
+  tokens: tf.Tensor, verdict: tf.Tensor, words: features.Words
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Parts the tokens of a text [T] before those of the verdict at its end."""
+  correct, incorrect = words
+  is_correct = tf.equal(verdict, prompts.CORRECT)
+  num_tokens = tf.where(is_correct, len(correct), len(incorrect))
+  return tokens[:-num_tokens], tokens[-num_tokens:]
 
 
 def _hash(text: tf.Tensor) -> tf.Tensor:

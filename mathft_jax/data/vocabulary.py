@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies: how they are trained, shipped and found."""
+"""Vocabularies: how they are trained, shipped and found."""
 
 # The type stubs of SentencePiece lack its messages.
 # pyright: reportAttributeAccessIssue=false
@@ -7,6 +7,7 @@ import collections.abc
 import functools
 import hashlib
 import io
+import logging
 import pathlib
 import struct
 
@@ -15,7 +16,15 @@ import seqio
 import tensorflow_text as tf_text
 from sentencepiece import sentencepiece_model_pb2
 
+from mathft_jax.data import round_trip
+
+_logger = logging.getLogger(__name__)
+
 _SHIPPED = pathlib.Path(__file__).parent / "vocabularies"
+
+# What a folder of an open checkpoint may hold, the first found is taken. Llama
+# 3 calls tokenizer.model what is no SentencePiece model.
+_IN_FOLDER = ("tokenizer.json", "tokenizer.model", "spiece.model", "*.model")
 
 # Longer texts than this many bytes would be left out of training silently.
 _MAX_TEXT_BYTES = 1 << 20
@@ -76,28 +85,47 @@ def train_vocabulary(
 
 
 @functools.lru_cache
-def load_vocabulary(name_or_path: str) -> seqio.SentencePieceVocabulary:
-  """Returns a shipped vocabulary by name, or one from a `.model` file.
+def load_vocabulary(name_or_path: str) -> seqio.Vocabulary:
+  """Returns a shipped vocabulary by name, or one from files.
 
-  Raises FileNotFoundError that lists the shipped names if it is neither.
+  These are a SentencePiece `.model`, a Hugging Face `tokenizer.json`, or a
+  folder that holds one of them, as that of an open checkpoint. A warning says
+  which texts such a vocabulary does not give back as they were; the shipped
+  ones change nothing but U+2581.
+
+  Raises FileNotFoundError that lists the shipped names if it is none of these.
   """
   shipped = _SHIPPED / f"{name_or_path}.model"
-  path = shipped if shipped.is_file() else pathlib.Path(name_or_path)
-  if not path.is_file():
-    names = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.model")))
-    raise FileNotFoundError(
-      f"vocabulary {str(name_or_path)!r} is neither a shipped one ({names})"
-      " nor a SentencePiece model file; give one of these names or the path"
-      " of a .model file"
+  if shipped.is_file():
+    return _sentencepiece(shipped)
+  path = _file(pathlib.Path(name_or_path))
+  added_texts = ()
+  if path.suffix == ".json":
+    # Here, so that nobody waits for the library in vain.
+    from mathft_jax.data import tokenizer_json
+
+    loaded = tokenizer_json.TokenizerJsonVocabulary(path)
+    added_texts = loaded.added_texts
+  else:
+    loaded = _sentencepiece(path)
+  if lost := list(round_trip.losses(loaded, added_texts)):
+    _logger.warning(
+      "vocabulary %s does not give back as they were: %s. Texts that hold them"
+      " are changed where a model reads and writes them.",
+      path,
+      "; ".join(lost),
     )
-  vocabulary = _Vocabulary(str(path))
-  _check(vocabulary, path)
-  return vocabulary
+  return loaded
 
 
-def fingerprint(vocabulary: seqio.SentencePieceVocabulary) -> str:
-  """SHA-256 of the SentencePiece model."""
-  return hashlib.sha256(vocabulary.sp_model or b"").hexdigest()
+def fingerprint(vocabulary: seqio.Vocabulary) -> str:
+  """SHA-256 of what decides the tokens of a text."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return hashlib.sha256(vocabulary.sp_model or b"").hexdigest()
+  from mathft_jax.data import tokenizer_json
+
+  assert isinstance(vocabulary, tokenizer_json.TokenizerJsonVocabulary)
+  return vocabulary.fingerprint()
 
 
 class _Vocabulary(seqio.SentencePieceVocabulary):
@@ -138,9 +166,25 @@ def _checked(
     yield text
 
 
-def _check(
-  vocabulary: seqio.SentencePieceVocabulary, path: pathlib.Path
-) -> None:
+def _file(path: pathlib.Path) -> pathlib.Path:
+  """The vocabulary's file that a path names, itself or as its folder."""
+  if path.is_file():
+    return path
+  found = (p for name in _IN_FOLDER for p in sorted(path.glob(name)))
+  for file in found:
+    return file
+  names = ", ".join(sorted(p.stem for p in _SHIPPED.glob("*.model")))
+  raise FileNotFoundError(
+    f"vocabulary {str(path)!r} is neither a shipped one ({names}) nor a file or"
+    " folder of a vocabulary; give one of these names, the path of a"
+    " SentencePiece .model file or of a tokenizer.json, or a folder that holds"
+    " one"
+  )
+
+
+def _sentencepiece(path: pathlib.Path) -> seqio.SentencePieceVocabulary:
+  """The vocabulary of a SentencePiece model, checked."""
+  vocabulary = _Vocabulary(str(path))
   try:
     tokenizer = vocabulary.tokenizer
   except Exception as error:  # SentencePiece and protobuf raise their own.
@@ -148,6 +192,8 @@ def _check(
   if tokenizer.pad_id() != 0 or tokenizer.eos_id() < 0:
     raise ValueError(
       f"vocabulary {path} has padding id {tokenizer.pad_id()} and"
-      f" end-of-sequence id {tokenizer.eos_id()}; padding must be 0 and an end"
-      " of sequence must exist: train it with pad_id=0, eos_id=1"
+      f" end-of-sequence id {tokenizer.eos_id()}; of a SentencePiece model,"
+      " padding must be 0 and an end of sequence must exist: train it with"
+      " pad_id=0, eos_id=1, or give the tokenizer.json of the same checkpoint"
     )
+  return vocabulary

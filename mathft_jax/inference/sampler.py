@@ -16,9 +16,6 @@ from mathft_jax.decoding import sampling
 from mathft_jax.grading import extract
 from mathft_jax.models import decoder_model
 
-# The token that training shifts in before the first one.
-_START = 0
-
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
@@ -182,7 +179,7 @@ class Sampler:
       text = prompts.few_shot_inputs(
         [shot.texts for shot in self._shots], problem.text
       )
-      ids = [_START, *self._model.vocabulary.encode(text)]
+      ids = [self._model.start_id, *self._model.vocabulary.encode(text)]
       if len(ids) > longest:
         raise ValueError(
           f"the prompt of problem {problem.problem_id} has {len(ids)} tokens,"

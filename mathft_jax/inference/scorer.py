@@ -1,6 +1,7 @@
 """Candidates to evaluator scores."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -10,8 +11,6 @@ import numpy as np
 from mathft_jax import records
 from mathft_jax.data import features
 from mathft_jax.models import evaluator
-
-_START = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Scorer:
     self._model = model
     self._config = config
     self._score = jax.jit(model.log_p_correct)
+    self._score_words = jax.jit(model.log_p_correct_of_words)
 
   def score(
     self,
@@ -76,15 +76,8 @@ class Scorer:
     texts: Sequence[tuple[int, str]],
   ) -> dict[tuple[int, str], float]:
     """The score of each (problem's place in the batch, solution)."""
-    rows = [
-      [
-        _START,
-        *features.evaluator_input_tokens(
-          self._model.vocabulary, batch[i].problem.text, solution
-        ),
-      ]
-      for i, solution in texts
-    ]
+    problems = [batch[i].problem.text for i, _ in texts]
+    rows, words = self._tokenize(problems, [solution for _, solution in texts])
     by_length = sorted(range(len(rows)), key=lambda r: len(rows[r]))
     scores: dict[tuple[int, str], float] = {}
     step, per_batch = self._config.length_step, self._config.rows_per_batch
@@ -96,7 +89,29 @@ class Scorer:
       for place, r in enumerate(chosen):
         tokens[place, : len(rows[r])] = rows[r]
         positions[place] = len(rows[r]) - 1
-      values = np.asarray(self._score(params, tokens, positions))
+      if words is None:
+        values = self._score(params, tokens, positions)
+      else:
+        # The rows that fill the batch up have words too.
+        filled = [*chosen, *[chosen[0]] * (per_batch - len(chosen))]
+        of_rows = evaluator.padded_words([words[r] for r in filled])
+        values = self._score_words(params, tokens, positions, *of_rows)
+      values = np.asarray(values)
       for place, r in enumerate(chosen):
         scores[texts[r]] = float(values[place])
     return scores
+
+  def _tokenize(
+    self, problems: Sequence[str], solutions: Sequence[str]
+  ) -> tuple[list[list[int]], list[features.Words] | None]:
+    """Rows up to the verdicts, and the verdicts where they are several tokens.
+
+    Those are taken from each whole text: a row's score is that of its text.
+    """
+    vocabulary, start = self._model.vocabulary, self._model.start_id
+    texts = zip(problems, solutions, strict=True)
+    if self._model.verdict_ids is not None:
+      encode = functools.partial(features.evaluator_input_tokens, vocabulary)
+      return [[start, *encode(*text)] for text in texts], None
+    both = [features.evaluator_tokens(vocabulary, *text) for text in texts]
+    return [[start, *row] for row, _ in both], [words for _, words in both]

@@ -33,6 +33,13 @@ class DecoderModel:
   def output_vocabulary(self) -> Any:
     return self.vocabulary
 
+  @property
+  def start_id(self) -> int:
+    """The token before the first of each sequence."""
+    from mathft_jax.data import features  # TensorFlow, only with a vocabulary.
+
+    return features.start_token_id(self.vocabulary)
+
   def get_initial_variables(
     self,
     rng: Array,
@@ -68,7 +75,7 @@ class DecoderModel:
   ) -> generate.Generated:
     """Continues right-padded prompts, each in B / P rows.
 
-    A prompt starts with the token 0 that training shifts in before the first
+    A prompt starts with `start_id`, which training shifts in before the first
     token. Row b belongs to prompt b // (B / P) and draws from keys[b].
     """
     logits, (prefix_keys, prefix_values) = self.apply(

@@ -1,36 +1,57 @@
 """The language model that says whether a solution is correct."""
 
 import dataclasses
+import functools
+import logging
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mathft_jax import losses
+from mathft_jax.decoding import prefix_cache
 from mathft_jax.models import decoder_model, generator, protocol
 from mathft_jax.models import metrics as metrics_lib
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
 class Evaluator(decoder_model.DecoderModel):
   """Trained with `cls_xent` (Eq. 9): the label word, over all words.
 
-  Raises ValueError at construction if the vocabulary lacks the two label
-  words as single tokens.
+  `verdict_words` are the tokens of the two label words, (correct, incorrect),
+  and `verdict_ids` the same where each is one token, else None: then scores
+  take longer, which a warning says. Raises ValueError at construction if the
+  vocabulary cannot spell them.
   """
 
   @property
   def FEATURE_CONVERTER_CLS(self) -> Any:
     from mathft_jax.data import converters  # TensorFlow, only for training.
 
-    return converters.DecoderOnlyFeatureConverter
+    return functools.partial(
+      converters.DecoderOnlyFeatureConverter, bos_id=self.start_id
+    )
 
   def __post_init__(self):
     from mathft_jax.data import features
 
-    # (correct, incorrect), found once: not every vocabulary has them.
-    self.verdict_ids = features.verdict_token_ids(self.vocabulary)
+    self.verdict_words = features.verdict_words(self.vocabulary)
+    correct, incorrect = self.verdict_words
+    self.verdict_ids = None
+    if len(correct) == len(incorrect) == 1:
+      self.verdict_ids = correct[0], incorrect[0]
+    else:
+      _warn_once(
+        f"The verdicts are {len(correct)} and {len(incorrect)} tokens in this"
+        " vocabulary, so that each score takes softmaxes over all of it. One"
+        f" token each would be: {features.single_words(self.vocabulary)}."
+      )
 
   def loss_fn(
     self, params: Any, batch: protocol.Batch, dropout_rng: Array | None
@@ -54,7 +75,8 @@ class Evaluator(decoder_model.DecoderModel):
     """log S(X|P) of Eq. 7, in nats, for one solution a row.
 
     `verdict_positions` are those of the last prompt token, which predicts the
-    verdict. Two logits at one position a row are computed, no more.
+    verdict. Two logits at one position a row are computed, no more. For
+    verdicts of one token.
     """
     logits = self.apply(
       params,
@@ -64,31 +86,100 @@ class Evaluator(decoder_model.DecoderModel):
     )[0]
     return losses.log_p_correct(logits[:, 0, 0], logits[:, 0, 1])
 
+  def log_p_correct_of_words(
+    self,
+    params: Any,
+    tokens: Int[Array, "B T"],
+    verdict_positions: Int[Array, " B"],
+    words: Int[Array, "B 2 n"],
+    num_tokens: Int[Array, "B 2"],
+  ) -> Float[Array, " B"]:
+    """What `log_p_correct` returns, for verdicts of up to n tokens.
+
+    `words` are those of each row, (correct, incorrect), padded to n; a word's
+    probability is the product of its tokens'. Behind different first tokens
+    the vocabulary's normalisers differ and do not cancel, so that each token
+    takes a softmax over the whole vocabulary. The prompt is read once, and
+    n - 1 steps of decoding follow.
+    """
+    logits, (keys, values) = self.apply(
+      params, tokens, logit_positions=verdict_positions
+    )
+    cache = prefix_cache.from_prompts(
+      keys,
+      values,
+      verdict_positions + 1,
+      rows_per_prompt=2,
+      max_generated=words.shape[-1] - 1,
+      stacked=self.module.config.scan_layers,
+    )
+    by_word = words.reshape(-1, words.shape[-1])  # [2 B, n]
+    log_probs = _log_prob(jnp.repeat(logits[:, 0], 2, axis=0), by_word[:, 0])
+    for place in range(1, words.shape[-1]):
+      logits, cache = self.apply(
+        params, by_word[:, place - 1 : place], cache=cache
+      )
+      added = _log_prob(logits[:, 0], by_word[:, place])
+      is_there = place < num_tokens.reshape(-1)
+      log_probs = log_probs + jnp.where(is_there, added, 0.0)
+    return losses.log_p_correct(log_probs[::2], log_probs[1::2])
+
   def score_batch(
     self, params: Any, batch: protocol.Batch
   ) -> Float[Array, " B"]:
     """log S(X|P) at the label position of each unpacked row, in nats."""
+    tokens = batch["decoder_input_tokens"]
     positions = jnp.argmax(batch["decoder_loss_weights"] > 0, axis=-1)
-    return self.log_p_correct(params, batch["decoder_input_tokens"], positions)
+    if self.verdict_ids is not None:
+      return self.log_p_correct(params, tokens, positions)
+    words, num_tokens = padded_words([self.verdict_words] * len(tokens))
+    return self.log_p_correct_of_words(
+      params, tokens, positions, jnp.asarray(words), jnp.asarray(num_tokens)
+    )
 
   def predict_batch(
     self, params: Any, batch: protocol.Batch, rng: Array | None = None
-  ) -> Int[Array, "B 1"]:
-    """The token of the likelier verdict of each row."""
+  ) -> Int[Array, "B n"]:
+    """The tokens of the likelier verdict of each row."""
     return self.predict_batch_with_aux(params, batch, rng)[0]
 
   def predict_batch_with_aux(
     self, params: Any, batch: protocol.Batch, rng: Array | None = None
-  ) -> tuple[Int[Array, "B 1"], dict[str, Array]]:
-    """The likelier verdict, with log S(X|P) as `aux["scores"]`."""
+  ) -> tuple[Int[Array, "B n"], dict[str, Array]]:
+    """The likelier verdict, with log S(X|P) as `aux["scores"]`.
+
+    Where one verdict is shorter than the other, EOS fills it up.
+    """
     del rng
     scores = self.score_batch(params, batch)
-    correct, incorrect = self.verdict_ids
-    says_correct = scores > math.log(0.5)
-    return (
-      jnp.where(says_correct, correct, incorrect)[:, None],
-      {"scores": scores},
-    )
+    words, _ = padded_words([self.verdict_words], self.vocabulary.eos_id)
+    says_correct = scores[:, None] > math.log(0.5)
+    return jnp.where(says_correct, *words[0]), {"scores": scores}
+
+
+def padded_words(
+  words: Sequence[tuple[Sequence[int], Sequence[int]]], fill: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+  """(correct, incorrect) words as one array [B, 2, n], and their lengths."""
+  num_tokens = np.array([[*map(len, pair)] for pair in words], np.int32)
+  padded = np.full((len(words), 2, num_tokens.max()), fill, np.int32)
+  for row, pair in enumerate(words):
+    for which, word in enumerate(pair):
+      padded[row, which, : len(word)] = word
+  return padded, num_tokens
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+  """Warns; a recipe makes the same evaluator several times."""
+  _logger.warning(message)
+
+
+def _log_prob(
+  logits: Float[Array, "B V"], tokens: Int[Array, " B"]
+) -> Float[Array, " B"]:
+  log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return jnp.take_along_axis(log_probs, tokens[:, None], axis=1)[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +230,9 @@ class MarginEvaluator(Evaluator):
   def FEATURE_CONVERTER_CLS(self) -> Any:
     from mathft_jax.data import converters  # TensorFlow, only for training.
 
-    return converters.PairFeatureConverter
+    return functools.partial(
+      converters.PairFeatureConverter, bos_id=self.start_id
+    )
 
   def loss_fn(
     self, params: Any, batch: protocol.Batch, dropout_rng: Array | None

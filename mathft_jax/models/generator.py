@@ -1,6 +1,7 @@
 """The language model that writes solutions."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -28,7 +29,9 @@ class Generator(decoder_model.DecoderModel):
   def FEATURE_CONVERTER_CLS(self) -> Any:
     from mathft_jax.data import converters  # TensorFlow, only for training.
 
-    return converters.DecoderOnlyFeatureConverter
+    return functools.partial(
+      converters.DecoderOnlyFeatureConverter, bos_id=self.start_id
+    )
 
   def loss_fn(
     self, params: Any, batch: protocol.Batch, dropout_rng: Array | None

@@ -168,7 +168,9 @@ class _Work:
       recipe.task_modules,
       [run.task for run in (*recipe.generators, *recipe.evaluators)],
     )
-    features.verdict_token_ids(self._vocabulary)
+    for judging in recipe.evaluators:
+      max_tokens = judging.training.feature_lengths.get("targets")
+      features.verdict_words(self._vocabulary, max_tokens)
     initial.check_vocabulary(self._start[0], self._vocabulary)
     for training in (
       recipe.generator_training,

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mathft_jax.data import locations
+from mathft_jax.data import features, locations
 from mathft_jax.models import evaluator, generator
 from mathft_jax.recipe import data as recipe_data
 from mathft_jax.recipe import graph, initial, validation
@@ -39,6 +39,11 @@ def run(
   locations.bind(data or {})
   config = model.module.config
   initial.check_vocabulary(config, model.vocabulary)
+  if isinstance(model, evaluator.Evaluator):
+    # Of too short targets one verdict might be all that is left.
+    features.verdict_words(
+      model.vocabulary, training.feature_lengths.get("targets")
+    )
   params = _initial_params(config, initial_checkpoint_path)
   evaluate = make_evaluate(model, mixture_or_task_name)
 

@@ -135,8 +135,13 @@ class _Window:
 
 
 def _num_tokens(batch: Mapping[str, np.ndarray]) -> int:
-  """Tokens that are no padding."""
-  return int(np.count_nonzero(batch["decoder_target_tokens"]))
+  """Tokens that are no padding; their ids do not tell, 0 may be one."""
+  if "decoder_segment_ids" in batch:
+    return int(np.count_nonzero(batch["decoder_segment_ids"]))
+  # An example ends in its last target.
+  has_loss = batch["decoder_loss_weights"] > 0
+  lengths = has_loss.shape[-1] - has_loss[..., ::-1].argmax(axis=-1)
+  return int(lengths[has_loss.any(axis=-1)].sum())
 
 
 def _abstract(state: train_state.TrainState) -> train_state.TrainState:

@@ -5,17 +5,21 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from mathft_jax.data import converters
+from mathft_jax.data import converters, features
 
 _LENGTHS = {"inputs": 7, "targets": 5}
 _LENGTH = 12
 
 
-def _examples(num_examples: int, seed: int = 0) -> list[tuple[list, list]]:
-  rng = np.random.default_rng(seed)
+def _examples(num_examples: int, least: int = 0) -> list[tuple[list, list]]:
+  """Made-up examples with many zeros, an ordinary token in most vocabularies.
+
+  `least` is their lowest token.
+  """
+  rng = np.random.default_rng(0)
 
   def tokens(most: int) -> list:
-    return rng.integers(1, 100, rng.integers(1, most + 1)).tolist()
+    return rng.integers(least, 4, rng.integers(1, most + 1)).tolist()
 
   return [
     (tokens(_LENGTHS["inputs"]), tokens(_LENGTHS["targets"]))
@@ -124,7 +128,8 @@ def test_packing_loses_no_example_across_windows(monkeypatch):
 
 
 def test_the_batch_agrees_with_seqios_own_converter():
-  examples = _examples(20)
+  # SeqIO's takes each 0 for padding.
+  examples = _examples(20, least=1)
   ours = _convert(converters.DecoderOnlyFeatureConverter(pack=False), examples)
   theirs = _convert(
     seqio.DecoderFeatureConverter(pack=False, loss_on_targets_only=True),
@@ -147,9 +152,10 @@ def test_an_example_that_is_too_long_is_an_error(pack):
 
 
 def test_each_half_of_a_pair_is_converted_like_a_single_example():
-  incorrect, correct = ([5, 6, 7, 8], [9]), ([5, 6], [4])
+  incorrect, correct = ([5, 0, 7, 0], [9]), ([0, 0], [4])
+  none = features.NO_TOKEN
   pair = {
-    "inputs": [[5, 5], [6, 6], [7, 0], [8, 0]],
+    "inputs": [[5, 0], [0, 0], [7, none], [0, none]],
     "targets": [[9, 4]],
   }
   dataset = tf.data.Dataset.from_tensors(

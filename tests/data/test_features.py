@@ -2,9 +2,10 @@
 
 import pytest
 import seqio
+from tokenizers import normalizers
 
 from mathft_jax import prompts
-from mathft_jax.data import features
+from mathft_jax.data import features, vocabulary
 
 
 def test_verdicts_are_the_last_token_of_the_whole_text(math_vocabulary):
@@ -46,6 +47,50 @@ def test_words_with_a_common_first_token_are_not_single_tokens():
   # are one byte each.
   with pytest.raises(ValueError, match=r"'1'/'0', '\+'/'-'"):
     features.verdict_token_ids(seqio.ByteVocabulary())
+
+
+def test_verdicts_of_several_tokens_follow_what_both_texts_begin_with(
+  long_verdicts_vocabulary,
+):
+  vocabulary = long_verdicts_vocabulary
+  inputs, words = features.evaluator_tokens(vocabulary, "p", "x!")
+  assert words == features.verdict_words(vocabulary)
+  assert len(words[0]) != len(words[1]) and min(map(len, words)) > 1
+  assert words[0][0] != words[1][0]
+  for word, verdict in zip(
+    words, (prompts.CORRECT, prompts.INCORRECT), strict=True
+  ):
+    text = prompts.evaluator_inputs("p", "x!") + verdict
+    assert [*inputs, *word] == vocabulary.encode(text)
+
+
+def test_verdicts_of_one_token_follow_the_evaluators_inputs(math_vocabulary):
+  inputs, words = features.evaluator_tokens(math_vocabulary, "p", "x")
+  assert inputs == features.evaluator_input_tokens(math_vocabulary, "p", "x")
+  ids = features.verdict_token_ids(math_vocabulary)
+  assert (
+    words
+    == features.verdict_words(math_vocabulary)
+    == tuple((token,) for token in ids)
+  )
+
+
+def test_verdicts_longer_than_allowed_are_an_error_that_says_the_length(
+  long_verdicts_vocabulary,
+):
+  longest = max(map(len, features.verdict_words(long_verdicts_vocabulary)))
+  features.verdict_words(long_verdicts_vocabulary, max_tokens=longest)
+  with pytest.raises(ValueError, match=f"or allow {longest} target tokens"):
+    features.verdict_words(long_verdicts_vocabulary, max_tokens=longest - 1)
+
+
+def test_a_vocabulary_that_cannot_spell_the_verdicts_is_an_error(
+  tmp_path, write_byte_level
+):
+  path = write_byte_level(tmp_path, normalizer=normalizers.Replace("o", "O"))
+  with pytest.raises(ValueError, match="in .*'O.*; take another") as error:
+    features.verdict_words(vocabulary.load_vocabulary(str(path)))
+  assert "target tokens" not in str(error.value)
 
 
 def test_only_targets_of_generators_end_in_eos(math_vocabulary):

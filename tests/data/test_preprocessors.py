@@ -140,7 +140,41 @@ def test_pairs_are_tokenized_like_single_texts(math_vocabulary):
       math_vocabulary, "What is $x$?", solution
     )
     row = pair["inputs"][:, half].tolist()
-    assert row == tokens + [0] * (len(row) - len(tokens))
+    fill = [features.NO_TOKEN] * (len(row) - len(tokens))
+    assert row == tokens + fill
+
+
+def test_verdicts_of_several_tokens_are_targets(long_verdicts_vocabulary):
+  dataset = preprocessors.evaluator_texts(_dataset(_graded("a", [True, False])))
+  dataset = preprocessors.tokenize_verdicts(
+    dataset, features.output_features(long_verdicts_vocabulary, add_eos=False)
+  )
+  for index, example in enumerate(_list(dataset)):
+    inputs, words = features.evaluator_tokens(
+      long_verdicts_vocabulary, "What is $x$?", f"It is {index}."
+    )
+    assert example["inputs"].tolist() == inputs
+    assert example["targets"].tolist() == list(words[index])
+
+
+def test_pairs_of_verdicts_of_several_tokens_are_filled_up(
+  long_verdicts_vocabulary,
+):
+  example = _graded("a", [True, False])
+  dataset = preprocessors.tokenize_pairs(
+    preprocessors.evaluator_pairs(_dataset(example)),
+    features.pair_output_features(long_verdicts_vocabulary),
+  )
+  (pair,) = _list(dataset)
+  for half, index in enumerate((1, 0)):
+    inputs, words = features.evaluator_tokens(
+      long_verdicts_vocabulary, "What is $x$?", f"It is {index}."
+    )
+    for name, tokens in (("inputs", inputs), ("targets", words[index])):
+      found = pair[name][:, half]
+      assert found[found != features.NO_TOKEN].tolist() == list(tokens)
+  longest = max(map(len, features.verdict_words(long_verdicts_vocabulary)))
+  assert pair["targets"].shape == (longest, 2)
 
 
 def test_examples_that_are_too_long_are_dropped_whole(math_vocabulary):

@@ -1,6 +1,9 @@
 """Tests of mathft_jax.data.vocabulary and the vocabulary of MATH."""
 
+import io
+
 import pytest
+import sentencepiece
 
 from mathft_jax.data import math_vocabulary as math_vocabulary_module
 from mathft_jax.data import vocabulary
@@ -74,6 +77,59 @@ def test_no_text_is_an_error():
 def test_an_unknown_name_is_an_error_that_lists_the_shipped():
   with pytest.raises(FileNotFoundError, match="math_2k"):
     vocabulary.load_vocabulary("math_3k")
+
+
+@pytest.mark.parametrize(
+  ("held", "taken"),
+  [
+    (("tokenizer.json", "tokenizer.model"), "tokenizer.json"),
+    (("tokenizer.model", "a.model"), "tokenizer.model"),
+    (("a.model", "b.model"), "a.model"),
+  ],
+)
+def test_a_folder_is_what_it_holds(tmp_path, write_byte_level, held, taken):
+  for name in held:
+    if name == "tokenizer.json":
+      write_byte_level(tmp_path)
+    else:
+      model = vocabulary.train_vocabulary(["abc " * 9], [name], 280)
+      (tmp_path / name).write_bytes(model)
+  found = vocabulary.load_vocabulary(str(tmp_path))
+  expected = vocabulary.load_vocabulary(str(tmp_path / taken))
+  assert vocabulary.fingerprint(found) == vocabulary.fingerprint(expected)
+
+
+def test_a_folder_without_a_vocabulary_is_an_error(tmp_path):
+  with pytest.raises(FileNotFoundError, match="or a folder that holds one"):
+    vocabulary.load_vocabulary(str(tmp_path))
+
+
+def test_a_model_with_ids_of_gemma_is_read(tmp_path):
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.Train(
+    sentence_iterator=iter(["Let x be 1.", "What is x?"] * 9),
+    model_writer=model,
+    model_type="bpe",
+    vocab_size=300,
+    hard_vocab_limit=False,
+    pad_id=0,
+    eos_id=1,
+    bos_id=2,
+    unk_id=3,
+    byte_fallback=True,
+    add_dummy_prefix=False,
+    remove_extra_whitespaces=False,
+    normalization_rule_name="identity",
+    minloglevel=2,
+  )
+  path = tmp_path / "tokenizer.model"
+  path.write_bytes(model.getvalue())
+  loaded = vocabulary.load_vocabulary(str(tmp_path))
+  ids = (loaded.pad_id, loaded.eos_id, loaded.bos_id, loaded.unk_id)
+  assert ids == (0, 1, 2, 3)
+  text = "  Let\n\nx be 2 é.\n"
+  assert loaded.decode(loaded.encode(text)) == text
+  assert loaded.encode_tf(text).numpy().tolist() == loaded.encode(text)
 
 
 def test_a_file_that_is_no_model_is_an_error(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from mathft_jax import prompts, records
@@ -152,7 +153,7 @@ def test_shots_stand_before_each_problem(model, params, problems):
   seen = sampler.Sampler(model, config, [shot])
   tokens, lengths = seen._prompts(problems[1:2], 1)
   text = prompts.few_shot_inputs([shot.texts], problems[1].text)
-  expected = [0, *model.vocabulary.encode(text)]
+  expected = [model.start_id, *model.vocabulary.encode(text)]
   assert list(tokens[0, : lengths[0]]) == expected
   (drawn,) = seen.sample(params, problems[1:2], generator="tiny")
   assert drawn.sampling["shots"] == [problems[0].problem_id]
@@ -162,3 +163,38 @@ def test_a_prompt_that_is_too_long_is_named(model, params, problems):
   config = dataclasses.replace(_CONFIG, max_prompt_tokens=4)
   with pytest.raises(ValueError, match="problem arith/.* tokens, .* = 4; r"):
     sampler.Sampler(model, config).greedy(params, problems)
+
+
+def test_id_0_is_a_token_where_the_vocabulary_says_so(
+  byte_level_vocabulary, make_config, make_params, problems
+):
+  config = make_config(vocab_size=300, tie_embeddings=False)
+  model = generator.Generator(
+    transformer.Transformer(config), byte_level_vocabulary
+  )
+  params = make_params(config)
+  # "!" has a logit of 10, the end 9, everything else 0.
+  params["embedding"][:, 0] = 1000
+  params["final_norm"]["scale"][:] = 10 / np.sqrt(config.model_dim)
+  params["head"][:] = 0
+  params["head"][0, [0, byte_level_vocabulary.eos_id]] = 1.0, 0.9
+  sampling_config = dataclasses.replace(
+    _CONFIG, max_prompt_tokens=200, num_candidates=8
+  )
+  found = sampler.Sampler(model, sampling_config)
+  tokens, lengths = found._prompts(
+    [dataclasses.replace(problems[0], text="!")], 1
+  )
+  text = prompts.generator_inputs("!")
+  assert tokens[0, 0] == byte_level_vocabulary.pad_id
+  assert tokens[0, 1 : lengths[0]].tolist() == byte_level_vocabulary.encode(
+    text
+  )
+  candidates = [
+    c
+    for s in found.sample(params, problems, generator="tiny")
+    for c in s.candidates
+  ]
+  for c in candidates:
+    assert c.solution == "!" * (c.num_tokens - (c.finish_reason == "eos"))
+  assert len({c.solution for c in candidates}) > 3

@@ -115,3 +115,69 @@ def test_a_problem_without_candidates_has_no_scores(model, params, sampled):
   empty = dataclasses.replace(sampled[0], candidates=())
   (found,) = scorer.Scorer(model, _CONFIG).score(params, [empty], evaluator="e")
   assert found.scores == {}
+
+
+def test_id_0_is_a_token_where_the_vocabulary_says_so(
+  byte_level_vocabulary, make_config, make_params, sampled
+):
+  model = evaluator.Evaluator(
+    transformer.Transformer(make_config(vocab_size=300)), byte_level_vocabulary
+  )
+  params = make_params(model.module.config)
+  problem = dataclasses.replace(sampled[0].problem, text="!")
+  texts = ("!", "!!", "$3! = 6$!!!")
+  candidates = [
+    dataclasses.replace(c, solution=text)
+    for c, text in zip(sampled[0].candidates, texts, strict=False)
+  ]
+  (found,) = scorer.Scorer(model, _CONFIG).score(
+    params,
+    [
+      dataclasses.replace(
+        sampled[0], problem=problem, candidates=tuple(candidates)
+      )
+    ],
+    evaluator="e",
+  )
+  forward = jax.jit(model.module.apply)
+  for index, text in enumerate(texts):
+    whole = prompts.evaluator_inputs("!", text) + prompts.CORRECT
+    ids = byte_level_vocabulary.encode(whole)[:-1]
+    assert 0 in ids
+    tokens = jnp.asarray([[byte_level_vocabulary.pad_id, *ids]])
+    logits = np.asarray(forward({"params": params}, tokens)[0][0, -1])
+    correct, incorrect = logits[list(model.verdict_ids)]
+    expected = -np.logaddexp(0, incorrect - correct)
+    assert found.scores[index] == pytest.approx(expected, abs=1e-4)
+
+
+def test_verdicts_of_several_tokens_are_scored_by_all_of_them(
+  long_verdicts_vocabulary, make_config, make_params, sampled
+):
+  vocabulary = long_verdicts_vocabulary
+  config = make_config(vocab_size=vocabulary.vocab_size)
+  model = evaluator.Evaluator(transformer.Transformer(config), vocabulary)
+  params = make_params(config, seed=1)
+  forward = jax.jit(model.module.apply)
+  # Fewer rows than a batch has.
+  found = list(
+    scorer.Scorer(model, _CONFIG).score(params, sampled[:2], evaluator="e")
+  )
+  assert min(min(result.scores.values()) for result in found) < -0.1
+  for s, result in zip(sampled, found, strict=False):
+    for c in s.candidates:
+      prompt = prompts.evaluator_inputs(s.problem.text, c.solution)
+      num_common = len(vocabulary.encode(prompt.rstrip()))
+      totals = []
+      for word in (prompts.CORRECT, prompts.INCORRECT):
+        ids = vocabulary.encode(prompt + word)
+        tokens = np.zeros((1, 160), np.int32)
+        tokens[0, : len(ids)] = [vocabulary.pad_id, *ids[:-1]]
+        logits = forward({"params": params}, jnp.asarray(tokens))[0]
+        logits = np.asarray(logits[0], np.float64)
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        places = range(num_common, len(ids))
+        assert len(places) > 1
+        totals.append(sum(log_probs[i, ids[i]] for i in places))
+      expected = totals[0] - np.logaddexp(*totals)
+      assert result.scores[c.index] == pytest.approx(expected, abs=1e-4)

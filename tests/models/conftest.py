@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def stub_vocabulary():
   """All that a generator reads of its vocabulary."""
-  return types.SimpleNamespace(eos_id=1)
+  return types.SimpleNamespace(pad_id=0, eos_id=1, bos_id=None)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,15 @@
 """Tests of mathft_jax.models.evaluator."""
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from mathft_jax.data import features
+from mathft_jax.data import converters, features, preprocessors
 from mathft_jax.models import evaluator, protocol, transformer
 
 
@@ -86,8 +88,10 @@ def _flat(pairs) -> dict[str, jax.Array]:
 def test_evaluators_satisfy_the_protocol(model, margin_model):
   assert isinstance(model, protocol.LanguageModel)
   assert isinstance(margin_model, protocol.LanguageModel)
-  assert model.FEATURE_CONVERTER_CLS.__name__ == "DecoderOnlyFeatureConverter"
-  assert margin_model.FEATURE_CONVERTER_CLS.__name__ == "PairFeatureConverter"
+  single = model.FEATURE_CONVERTER_CLS(pack=False)
+  assert isinstance(single, converters.DecoderOnlyFeatureConverter)
+  pairs = margin_model.FEATURE_CONVERTER_CLS(pack=False)
+  assert isinstance(pairs, converters.PairFeatureConverter)
 
 
 def test_scores_are_the_two_way_softmax_of_a_full_forward_pass(
@@ -147,10 +151,161 @@ def test_a_batch_of_padding_pairs_has_loss_0_and_no_gradient(
   assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
 
-def test_a_vocabulary_without_the_verdicts_is_an_error(module, tmp_path):
+# Verdicts of several tokens ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_verdicts(make_config, make_params, long_verdicts_vocabulary):
+  """Evaluators by loss, their parameters and a batch of three pairs."""
+  config = make_config(vocab_size=long_verdicts_vocabulary.vocab_size)
+  module = transformer.Transformer(config)
+  models = {
+    "xent": evaluator.Evaluator(module, long_verdicts_vocabulary),
+    "margin": evaluator.MarginEvaluator(
+      module, long_verdicts_vocabulary, margin=0.5
+    ),
+  }
+  graded = tf.data.Dataset.from_tensor_slices(
+    {
+      "problem_id": ["a", "b", "c"],
+      "problem": ["p!", "?", "What is it?"],
+      "solutions": [["No!", "It is $1 + 1 = 2$."], ["3", "2!"], ["", "Yes."]],
+      "is_correct": [[False, True]] * 3,
+    }
+  )
+  pairs = preprocessors.tokenize_pairs(
+    preprocessors.evaluator_pairs(graded),
+    features.pair_output_features(long_verdicts_vocabulary),
+  ).map(lambda row: {name: row[name] for name in ("inputs", "targets")})
+  converter = models["margin"].FEATURE_CONVERTER_CLS(pack=False)
+  (batch,) = converter(pairs, {"inputs": 110, "targets": 9}).batch(3)
+  batch = {name: jnp.asarray(value.numpy()) for name, value in batch.items()}
+  # With these parameters both verdicts are about as likely.
+  return models, make_params(config, seed=1), batch
+
+
+def _by_brute_force(module, params, words, inputs, weights) -> jax.Array:
+  """log S of each row by two full forward passes, one for each word."""
+  totals = []
+  for word in words:
+    tokens, targets, mask = (np.zeros(inputs.shape, np.int32) for _ in "abc")
+    for i, (row, has_loss) in enumerate(zip(inputs, weights, strict=True)):
+      start = int(np.argmax(has_loss)) + 1
+      tokens[i, :start] = row[:start]
+      tokens[i, start : start + len(word) - 1] = word[:-1]
+      targets[i, start - 1 : start - 1 + len(word)] = word
+      mask[i, start - 1 : start - 1 + len(word)] = 1
+    logits = module.apply({"params": params}, jnp.asarray(tokens))[0]
+    log_z = jnp.log(jnp.sum(jnp.exp(logits), axis=-1, keepdims=True))
+    log_probs = jnp.take_along_axis(logits - log_z, targets[..., None], axis=-1)
+    totals.append(jnp.sum(log_probs[..., 0] * mask, axis=-1))
+  correct, incorrect = totals
+  return correct - jnp.log(jnp.exp(correct) + jnp.exp(incorrect))
+
+
+@pytest.fixture(scope="module")
+def long_verdicts_log_s(long_verdicts, long_verdicts_vocabulary):
+  """params -> log S [6] of the rows of the pairs."""
+  models, _, batch = long_verdicts
+  words = [
+    long_verdicts_vocabulary.encode(f" {word}")
+    for word in ("correct", "incorrect")
+  ]
+  assert [*map(tuple, words)] == [*models["xent"].verdict_words]
+  inputs, weights = (
+    np.asarray(batch[name]).reshape(6, -1)
+    for name in ("decoder_input_tokens", "decoder_loss_weights")
+  )
+  assert weights.sum() == 3 * sum(map(len, words))
+  return lambda params: _by_brute_force(
+    models["xent"].module, params, words, inputs, weights
+  )
+
+
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_words_are_scored_by_the_softmaxes_of_all_their_tokens(
+  long_verdicts, long_verdicts_log_s, scan_layers
+):
+  models, params, batch = long_verdicts
+  expected = long_verdicts_log_s(params)
+  assert np.ptp(expected) > 0.1
+  for name, model in models.items():
+    config = dataclasses.replace(model.module.config, scan_layers=scan_layers)
+    model = dataclasses.replace(model, module=transformer.Transformer(config))
+    rows = batch
+    if name == "xent":
+      rows = {k: v.reshape(6, -1) for k, v in batch.items()}
+    scores = jax.jit(model.score_batch)(params, rows)
+    np.testing.assert_allclose(scores.reshape(-1), expected, atol=2e-5)
+
+
+def test_the_margin_loss_of_words_and_its_gradient_are_those_of_brute_force(
+  long_verdicts, long_verdicts_log_s
+):
+  models, params, batch = long_verdicts
+
+  def expected(params):
+    scores = long_verdicts_log_s(params).reshape(3, 2)
+    return jnp.sum(jnp.maximum(0.0, scores[:, 0] - scores[:, 1] + 0.5))
+
+  def found(params):
+    return models["margin"].loss_fn(params, batch, None)[0]
+
+  losses, gradients = zip(
+    *(jax.jit(jax.value_and_grad(f))(params) for f in (found, expected)),
+    strict=True,
+  )
+  assert float(losses[0]) == pytest.approx(float(losses[1]), abs=1e-4)
+  assert losses[1] > 0.1
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients
+  )
+
+
+def test_the_cross_entropy_of_words_is_that_of_all_their_tokens(
+  long_verdicts, long_verdicts_vocabulary
+):
+  models, params, batch = long_verdicts
+  rows = {name: value.reshape(6, -1) for name, value in batch.items()}
+  loss, _ = jax.jit(models["xent"].eval_fn)(params, rows)
+  logits = models["xent"].module.apply(
+    {"params": params}, rows["decoder_input_tokens"]
+  )[0]
+  logits = np.asarray(logits, np.float64)
+  log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  total, texts = 0.0, []
+  for row, weights in enumerate(np.asarray(rows["decoder_loss_weights"])):
+    places = np.flatnonzero(weights)
+    targets = np.asarray(rows["decoder_target_tokens"])[row, places]
+    total -= log_probs[row, places, targets].sum()
+    texts.append(long_verdicts_vocabulary.decode(targets.tolist()))
+  assert texts == [" incorrect", " correct"] * 3
+  assert float(loss) == pytest.approx(total, rel=1e-4)
+
+
+def test_the_predicted_word_is_filled_up_with_eos(
+  long_verdicts, long_verdicts_vocabulary
+):
+  models, params, batch = long_verdicts
+  rows = {name: value.reshape(6, -1) for name, value in batch.items()}
+  tokens, aux = jax.jit(models["xent"].predict_batch_with_aux)(params, rows)
+  words = [long_verdicts_vocabulary.decode(row.tolist()) for row in tokens]
+  assert words == [
+    " correct" if score > math.log(0.5) else " incorrect"
+    for score in aux["scores"]
+  ]
+
+
+def test_scoring_words_is_said_with_words_of_one_token(
+  module, tmp_path, caplog
+):
   from mathft_jax.data import vocabulary
 
   path = tmp_path / "plain.model"
-  path.write_bytes(vocabulary.train_vocabulary(["abc " * 9], ["yes"], 280))
-  with pytest.raises(ValueError, match="'correct' and 'incorrect' must be one"):
-    evaluator.Evaluator(module, vocabulary.load_vocabulary(str(path)))
+  model = vocabulary.train_vocabulary(["abc " * 9], ["yes", "no"], 280)
+  path.write_bytes(model)
+  plain = vocabulary.load_vocabulary(str(path))
+  caplog.clear()
+  assert evaluator.Evaluator(module, plain).verdict_ids is None
+  assert "verdicts are 7 and 9 tokens" in caplog.text
+  assert "'yes'/'no'" in caplog.text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax.linen import partitioning as nn_partitioning
 
+from mathft_jax.data import converters
 from mathft_jax.decoding import sampling
 from mathft_jax.models import generator, protocol, transformer
 
@@ -49,7 +50,8 @@ def _log_softmax(logits) -> np.ndarray:
 
 def test_a_generator_satisfies_the_protocol(model):
   assert isinstance(model, protocol.LanguageModel)
-  assert model.FEATURE_CONVERTER_CLS.__name__ == "DecoderOnlyFeatureConverter"
+  converter = model.FEATURE_CONVERTER_CLS(pack=True)
+  assert isinstance(converter, converters.DecoderOnlyFeatureConverter)
   assert model.input_vocabulary is model.output_vocabulary is model.vocabulary
 
 

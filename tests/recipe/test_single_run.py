@@ -4,7 +4,9 @@ import pytest
 
 from mathft_jax import checkpoint, samples
 from mathft_jax.cli import train
-from mathft_jax.recipe import initial
+from mathft_jax.models import evaluator, transformer
+from mathft_jax.recipe import initial, single_run
+from mathft_jax.training import finetune
 
 _TINY_SHAPE = (
   ("vocab_size", 512),
@@ -132,3 +134,26 @@ def test_a_wrong_start_is_one_line_and_leaves_nothing(
   run = tmp_path / "run"
   assert expected in _error(capsys, *_flags(run, *bindings))
   assert not run.exists()
+
+
+def test_targets_too_short_for_the_verdicts_are_an_error(
+  long_verdicts_vocabulary, make_config, tmp_path
+):
+  config = make_config(vocab_size=long_verdicts_vocabulary.vocab_size)
+  with pytest.raises(ValueError, match="or allow . target tokens"):
+    single_run.run(
+      evaluator.Evaluator(
+        transformer.Transformer(config), long_verdicts_vocabulary
+      ),
+      str(tmp_path / "run"),
+      "arith_evaluate_xent",
+      ["mathft_jax.tasks.arithmetic"],
+      finetune.TrainingConfig(
+        num_steps=1,
+        batch_size=1,
+        feature_lengths={"inputs": 400, "targets": 1},
+        eval_period=1,
+      ),
+      lambda model, task: lambda params: {},
+    )
+  assert not (tmp_path / "run").exists()

@@ -35,8 +35,8 @@ class _LinearStream:
     y = x @ np.array([1.0, -2.0, 0.5], np.float32)
     if self.num_batches in self._poisoned:
       x[0, 0] = np.nan
-    tokens = np.array([[3, 4, 0]] * 8, np.int32)
-    return {"x": x, "y": y, "decoder_target_tokens": tokens}
+    weights = np.array([[0, 1, 0]] * 8, np.float32)
+    return {"x": x, "y": y, "decoder_loss_weights": weights}
 
   def state(self):
     return {"num_batches": self.num_batches}

@@ -214,3 +214,17 @@ def test_metrics_are_means_over_the_steps_since_the_last_line(
   expected = np.mean([float(m["loss"].compute()) for m in metrics])
   assert found["loss"] == pytest.approx(expected)
   json.dumps(found)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 2, 5)])
+def test_tokens_of_id_0_are_counted_and_padding_is_not(shape):
+  weights = np.zeros(shape, np.float32)
+  weights[..., 0, 1:3] = 1
+  batch = {
+    "decoder_target_tokens": np.zeros(shape, np.int32),
+    "decoder_loss_weights": weights,
+  }
+  num_rows = np.prod(shape[:-2], dtype=int)
+  assert loop._num_tokens(batch) == 3 * num_rows
+  segments = np.array([[1, 1, 2, 0, 0], [1, 0, 0, 0, 0]])
+  assert loop._num_tokens(batch | {"decoder_segment_ids": segments}) == 4
