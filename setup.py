@@ -31,7 +31,8 @@ _REQUIRES = [
   "tensorboard>=2.20,<3",  # clu writes its events
   "tqdm>=4.66,<5",  # progress bars
 ]
-_TEST = [
+_PARQUET = ["pyarrow>=18,<27"]  # rows in Parquet files
+_TEST = _PARQUET + [
   "beartype>=0.20,<1",  # checks annotations while the tests run
   "hypothesis>=6.100,<7",
   "pytest>=8.3,<10",
@@ -46,6 +47,8 @@ _DEV = [
 ]
 # Coverage-guided fuzzing of the grader, tests/grading/fuzz.py.
 _FUZZ = ["atheris>=2.3,<4"]
+# SeqIO's offline caching. Beam's protobuf is too old for later sentencepiece.
+_CACHE = ["apache-beam[tfrecord]>=2.60,<3", "sentencepiece>=0.2.1,<0.2.2"]
 
 setuptools.setup(
   name="mathft-jax",
@@ -66,9 +69,11 @@ setuptools.setup(
   },
   install_requires=_REQUIRES,
   extras_require={
+    "parquet": _PARQUET,
     "test": _TEST,
     "dev": _TEST + _DEV,
     "fuzz": _FUZZ,
+    "cache": _CACHE,
     "tpu": ["jax[tpu]>=0.10.2,<0.11"],
     "gpu": ["jax[cuda12]>=0.10.2,<0.11"],
   },

@@ -8,6 +8,16 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+class Damaged(ValueError):
+  """A file that cannot be read on; its row `number` is the first one lost."""
+
+  def __init__(self, message: str, number: int):
+    super().__init__(message)
+    self.number = number
+
 
 def read(
   path: str | os.PathLike[str],
@@ -19,19 +29,27 @@ def read(
   ValueError with file and line where a line is no JSON object in UTF-8 or a
   compressed file is damaged or cut short.
   """
+  for number, line in lines(path):
+    yield number, parse(line, f"{path}:{number}")
+
+
+def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+  """As `read`, of lines that are not parsed. Raises Damaged too."""
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist or is no file")
+  refuse_pointer(path)
   number = 0
   try:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-      for number, line in enumerate(lines, start=1):
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+      for number, line in enumerate(file, start=1):
         if line.strip():
-          yield number, parse(line, f"{path}:{number}")
+          yield number, line
   except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-    raise ValueError(
+    raise Damaged(
       f"{path}:{number + 1}: the compressed file is damaged or cut short"
-      f" ({error}); fetch or write it again"
+      f" ({error}); fetch or write it again",
+      number + 1,
     ) from error
 
 
@@ -48,6 +66,22 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
   if not isinstance(row, dict):
     raise ValueError(f"{where}: expected a JSON object, not {row!r:.80}")
   return row
+
+
+def is_pointer(path: pathlib.Path) -> bool:
+  """Whether a file is what a clone has without Git LFS: a name for the file."""
+  with path.open("rb") as file:
+    return file.read(len(_POINTER)) == _POINTER
+
+
+def refuse_pointer(path: pathlib.Path) -> None:
+  """Raises ValueError, with the remedies, if the file is a Git LFS pointer."""
+  if is_pointer(path):
+    raise ValueError(
+      f"{path} is a Git LFS pointer, not the file that it stands for; run"
+      " `git lfs pull` in its clone, or let `mathft data prepare --download`"
+      " fetch the file"
+    )
 
 
 def _reject_constant(name: str):

@@ -1,5 +1,7 @@
 """The exact text that generators and evaluators see; nowhere else is any."""
 
+from collections.abc import Sequence
+
 # The heading of PRM800K's solutions (Figure 2 of the paper). Every source's
 # targets end in it, so one extractor reads all outputs.
 ANSWER_HEADING = "\n\n# Answer\n\n"
@@ -12,6 +14,19 @@ INCORRECT = "incorrect"
 def generator_inputs(problem: str) -> str:
   """The prompt after which a generator writes its solution."""
   return f"# Problem\n\n{problem}\n\n# Solution\n\n"
+
+
+def few_shot_inputs(shots: Sequence[tuple[str, str, str]], problem: str) -> str:
+  """The prompt of a model that was not fine-tuned: solved problems before it.
+
+  Each is (problem, solution, answer), and is written as generators are trained
+  to write it.
+  """
+  solved = [
+    generator_inputs(text) + generator_targets(solution, answer) + "\n\n"
+    for text, solution, answer in shots
+  ]
+  return "".join(solved) + generator_inputs(problem)
 
 
 def generator_targets(solution: str, answer: str) -> str:

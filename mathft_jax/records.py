@@ -62,6 +62,11 @@ class SolvedProblem:
   source: str
   split: str
 
+  @property
+  def texts(self) -> tuple[str, str, str]:
+    """(problem, solution, answer), as prompts take them."""
+    return self.problem.text, self.solution, self.problem.reference_answer
+
   def to_json(self) -> dict[str, Any]:
     return {
       "problem_id": self.problem.problem_id,

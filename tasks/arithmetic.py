@@ -23,7 +23,7 @@ for _style in arithmetic.STYLES:
     vocabulary_name=_VOCABULARY,
   )
 
-registration.add_generator_mixture(
+registration.add_mixture(
   "arith_both_generate",
   [f"arith_{_style}_generate" for _style in arithmetic.STYLES],
 )

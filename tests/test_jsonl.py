@@ -40,3 +40,17 @@ def test_a_truncated_gzip_file_is_named_with_a_line(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match="nowhere.jsonl"):
     list(jsonl.read(tmp_path / "nowhere.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_a_git_lfs_pointer_is_told_from_a_malformed_file(tmp_path, name):
+  path = tmp_path / name
+  path.write_text(
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:6b172efa884ac8341a946dd82e06947c135b7254109fb3f7aa907c7"
+    "\nsize 12240719\n"
+  )
+  with pytest.raises(ValueError, match=f"{name} is a Git LFS pointer") as error:
+    list(jsonl.read(path))
+  assert "git lfs pull" in str(error.value)
+  assert "--download" in str(error.value)

@@ -1,33 +1,10 @@
 """`mathft data`: prepares rows for training and shows what a model sees."""
 
 import argparse
-import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-from mathft_jax.cli import data_show, errors, third_party_logs
-from mathft_jax.grading import grader
-from mathft_jax.records import SolvedProblem
-from mathft_jax.sources import (
-  gsm8k,
-  hendrycks_math,
-  json_lines,
-  prm800k,
-  splits,
-)
-
-_Read = Callable[
-  [argparse.Namespace, list[prm800k.Dropped]], Iterator[SolvedProblem]
-]
-
-_SOURCES: Mapping[str, _Read] = {
-  "math": lambda args, dropped: hendrycks_math.read(args.input),
-  "prm800k": lambda args, dropped: prm800k.read(
-    args.input, grader.is_equivalent, dropped.append
-  ),
-  "gsm8k": lambda args, dropped: gsm8k.read(args.input),
-  "json": lambda args, dropped: json_lines.read(args.input, dict(args.field)),
-}
+from mathft_jax.cli import data_prepare, data_show, errors
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,100 +16,17 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser("mathft data", description=__doc__)
   commands = parser.add_subparsers(required=True)
-
-  prepare = commands.add_parser(
-    "prepare", help="writes train, validation and test.jsonl of a source"
+  data_prepare.add_flags(
+    commands.add_parser(
+      "prepare", help="writes train, validation and test.jsonl of a source"
+    )
   )
-  prepare.set_defaults(run=_prepare)
-  prepare.add_argument("--source", required=True, choices=sorted(_SOURCES))
-  prepare.add_argument(
-    "--input", required=True, type=pathlib.Path, metavar="DIR",
-    help="the source's own files; for json, a file or a directory",
-  )  # fmt: skip
-  prepare.add_argument(
-    "--output", required=True, type=pathlib.Path, metavar="DIR",
-    help="where the rows are written",
-  )  # fmt: skip
-  prepare.add_argument(
-    "--against", action="append", default=[], metavar="DIR",
-    help="prepared rows of another source, whose validation and test problems"
-    " are kept out of training too; may be given several times",
-  )  # fmt: skip
-  prepare.add_argument(
-    "--field", action="append", default=[], type=_name_and_value,
-    metavar="OURS=THEIRS",
-    help="for json: what a field is called in the file, as problem=question",
-  )  # fmt: skip
-  prepare.add_argument(
-    "--vocabulary", default="math_2k", metavar="NAME_OR_FILE",
-    help="counts lengths in its tokens (default: %(default)s)",
-  )  # fmt: skip
-
   data_show.add_flags(
     commands.add_parser(
       "show", help="prints examples of a task as a model sees them"
     )
   )
   return parser
-
-
-def _name_and_value(text: str) -> tuple[str, str]:
-  name, mark, value = text.partition("=")
-  if not (name and mark and value):
-    raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-  return name, value
-
-
-def _prepare(args: argparse.Namespace) -> int:
-  dropped: list[prm800k.Dropped] = []
-  rows = list(_SOURCES[args.source](args, dropped))
-  held_out = [
-    row
-    for directory in args.against
-    for split in ("validation", "test")
-    for row in json_lines.read_split(directory, split)
-  ]
-  by_split, leaks = splits.without_leaks(rows, held_out)
-  json_lines.write_splits(args.output, by_split)
-  json_lines.write_left_out(args.output, [*dropped, *leaks])
-  print("\n".join(_table(args, by_split)))
-  num_leaks = sum(leak.is_dropped for leak in leaks)
-  print(
-    f"Left out: {len(dropped)} solutions that are not correct,"
-    f" {num_leaks} training or validation problems that a later split holds"
-    f" (read: {len(rows) + len(dropped)} rows). Listed, but left in:"
-    f" {len(leaks) - num_leaks} validation problems that resemble a test"
-    f" problem. See {args.output / 'left_out.jsonl'}."
-  )
-  return 0
-
-
-def _table(
-  args: argparse.Namespace, by_split: Mapping[str, Sequence[SolvedProblem]]
-) -> Iterator[str]:
-  """Yields the lines of Table 1 for one source."""
-  third_party_logs.import_tensorflow()
-  from mathft_jax.data import vocabulary
-
-  encode = vocabulary.load_vocabulary(args.vocabulary).encode
-  yield f"{args.source}, lengths in tokens of {args.vocabulary}:"
-  yield (
-    f"{'split':<12}{'solutions':>10}{'problems':>10}"
-    f"{'problem length':>16}{'solution length':>17}"
-  )
-  for split, rows in by_split.items():
-    problem = _mean(len(encode(row.problem.text)) for row in rows)
-    solution = _mean(len(encode(row.solution)) for row in rows)
-    num_problems = len({row.problem.problem_id for row in rows})
-    yield (
-      f"{split:<12}{len(rows):>10,}{num_problems:>10,}"
-      f"{problem:>16.1f}{solution:>17.1f}"
-    )
-
-
-def _mean(values: Iterable[int]) -> float:
-  values = list(values)
-  return sum(values) / len(values) if values else float("nan")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mathft_jax.cli import errors, third_party_logs
+from mathft_jax.cli import data_prepare, errors, third_party_logs
 from mathft_jax.report import lengths
 
 if TYPE_CHECKING:  # The other commands must not wait for TensorFlow.
@@ -26,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(run=_show)
   parser.add_argument("task", help="a registered task or mixture")
   parser.add_argument(
-    "--data", action="append", default=[], type=_name_and_value,
+    "--data", action="append", default=[], type=data_prepare.name_and_value,
     metavar="SOURCE=DIR", help="where a source's prepared rows lie",
   )  # fmt: skip
   parser.add_argument("--split", default="train")
@@ -252,15 +252,8 @@ def _print_lengths(
 # Flags ------------------------------------------------------------------------
 
 
-def _name_and_value(text: str) -> tuple[str, str]:
-  name, mark, value = text.partition("=")
-  if not (name and mark and value):
-    raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-  return name, value
-
-
 def _name_and_count(text: str) -> tuple[str, int]:
-  name, value = _name_and_value(text)
+  name, value = data_prepare.name_and_value(text)
   return name, _count(value)
 
 

@@ -82,8 +82,8 @@ def _cache(args: argparse.Namespace) -> pathlib.Path | None:
   home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   path = pathlib.Path(home) / "mathft" / "verdicts.sqlite"
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
+    grader.use_cache(path)
+  except ValueError as error:  # Nobody asked for it.
     print(f"{_PROGRAM}: no cache of verdicts: {error}", file=sys.stderr)
     return None
   return path
@@ -210,7 +210,10 @@ def _parser() -> argparse.ArgumentParser:
     type=_positive,
     default=os.cpu_count() or 1,
     metavar="N",
-    help="processes that grade candidates (default: one a core)",
+    help=(
+      "processes that grade candidates, from 200 problems on (default: one a"
+      " core)"
+    ),
   )
   return parser
 

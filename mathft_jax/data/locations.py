@@ -17,6 +17,11 @@ def bind(directories: Mapping[str, str | os.PathLike]) -> None:
     _bound[source] = pathlib.Path(directory)
 
 
+def bound() -> list[pathlib.Path]:
+  """The directories of all sources that somebody told of."""
+  return sorted(set(_bound.values()))
+
+
 def find(source: str) -> pathlib.Path:
   """Returns the directory of a source.
 

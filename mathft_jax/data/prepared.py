@@ -14,7 +14,10 @@ import tensorflow as tf
 
 from mathft_jax import jsonl
 from mathft_jax.data import locations
-from mathft_jax.sources import json_lines
+from mathft_jax.sources import json_lines, splits
+
+# Files of training and of test rows that were compared as they stand.
+_CHECKED: set[tuple[tuple[pathlib.Path, int, int], ...]] = set()
 
 # A row as columns hold it: texts, and lists of texts or of truth values.
 _Row = Mapping[str, str | Sequence[str] | Sequence[bool]]
@@ -90,6 +93,8 @@ class _Rows(seqio.DataSource):
     )
     if not rows:
       raise ValueError(f"{path} holds no row")
+    if split == "train":
+      _check_no_leak(path, rows)
     return rows
 
 
@@ -111,6 +116,32 @@ def graded_candidates(source: str = "evaluator") -> seqio.DataSource:
   is_correct [N].
   """
   return _Rows(source, ("train", "validation"), _read_graded, _graded_dataset)
+
+
+def _check_no_leak(path: pathlib.Path, rows: Sequence[_Row]) -> None:
+  """Raises ValueError if training rows hold a problem of any bound test split.
+
+  Whoever prepared the rows found such problems; this stops rows that were
+  written or mixed by hand.
+  """
+  for directory in locations.bound():
+    held_out = directory / "test.jsonl"
+    if held_out.is_file():
+      stamps = tuple(
+        (p, p.stat().st_mtime_ns, p.stat().st_size) for p in (path, held_out)
+      )
+      if stamps not in _CHECKED:
+        try:
+          splits.check_no_leak(
+            ((str(r["problem_id"]), str(r["problem"])) for r in rows),
+            (
+              (p.problem_id, p.text)
+              for p in json_lines.problems(directory, "test")
+            ),
+          )
+        except ValueError as error:
+          raise ValueError(f"{path}: {error} (in {held_out})") from error
+        _CHECKED.add(stamps)
 
 
 @functools.lru_cache(maxsize=8)

@@ -15,7 +15,7 @@ import seqio
 import tensorflow as tf
 
 from mathft_jax import prompts
-from mathft_jax.data import features
+from mathft_jax.data import features, few_shot
 
 _AUTOTUNE = tf.data.AUTOTUNE
 
@@ -41,6 +41,27 @@ def generator_texts(dataset: tf.data.Dataset) -> tf.data.Dataset:
     }
 
   return dataset.map(add, num_parallel_calls=_AUTOTUNE)
+
+
+def few_shot_texts(
+  dataset: tf.data.Dataset, shots: few_shot.Shots
+) -> tf.data.Dataset:
+  """Does what `generator_texts` does, with solved problems in front.
+
+  Examples of these problems themselves are left out.
+  """
+  solved = shots()
+  template = prompts.few_shot_inputs([shot.texts for shot in solved], _MARK)
+  shown = tf.constant([shot.problem.problem_id for shot in solved])
+
+  def is_new(example: _Example) -> tf.Tensor:
+    return tf.reduce_all(example["problem_id"] != shown)
+
+  def add(example: _Example) -> _Example:
+    return {**example, "inputs": _fill(template, example["problem"])}
+
+  texts = generator_texts(dataset.filter(is_new))
+  return texts.map(add, num_parallel_calls=_AUTOTUNE)
 
 
 def plain_text(dataset: tf.data.Dataset) -> tf.data.Dataset:

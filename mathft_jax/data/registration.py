@@ -1,22 +1,29 @@
-"""The two families of SeqIO tasks: generators' and evaluators'."""
+"""The two families of SeqIO tasks: generators' and evaluators'.
+
+`seqio_cache_tasks` can keep their tokens, in the tasks' own vocabulary.
+"""
 
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.
 # pyright: reportArgumentType=false
 
 import difflib
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 
 from mathft_jax.data import (
   features,
+  few_shot,
   metric_fns,
   prepared,
   preprocessors,
   vocabulary,
 )
+
+# A rate of a mixture, or what it is of a task.
+_Rate = float | Callable[[seqio.Task], float]
 
 # An evaluator's examples come 10 or 64 of a problem in a row, so they need a
 # larger buffer than SeqIO's own to be mixed.
@@ -24,19 +31,27 @@ _EVALUATOR_SHUFFLE_BUFFER = 16_384
 
 
 def add_generator_task(
-  name: str, source: seqio.DataSource, vocabulary_name: str
+  name: str,
+  source: seqio.DataSource,
+  vocabulary_name: str,
+  shots: few_shot.Shots | None = None,
 ) -> None:
   """Registers a task of solutions to learn, with the accuracy as its metric.
 
   `source` gives examples of texts, such as `prepared.solved_problems`;
-  `vocabulary_name` is a default, which a recipe may replace.
+  `vocabulary_name` is a default, which a recipe may replace. With `shots`
+  these solved problems stand before each problem.
   """
+  texts = preprocessors.generator_texts
+  if shots is not None:
+    texts = functools.partial(preprocessors.few_shot_texts, shots=shots)
   seqio.TaskRegistry.add(
     name,
     source=source,
     preprocessors=[
-      preprocessors.generator_texts,
+      texts,
       seqio.preprocessors.tokenize,
+      seqio.CacheDatasetPlaceholder(),
       seqio.preprocessors.append_eos,
       preprocessors.drop_too_long,
     ],
@@ -48,14 +63,36 @@ def add_generator_task(
   )
 
 
-def add_generator_mixture(name: str, task_names: list[str]) -> None:
-  """Registers a mixture in which each example of each task counts the same.
+def add_mixture(
+  name: str,
+  tasks: Sequence[str] | Mapping[str, float],
+  temperature: float = 1.0,
+) -> None:
+  """Registers a mixture of generators' or of evaluators' tasks.
 
-  Without repetition it ends when the last of its tasks does.
+  `tasks` are names, with the number of their training examples as their rates,
+  or names with rates. Rates are taken to the power 1 / `temperature`: at 1
+  each example counts the same, at infinity each task (T5's temperature
+  mixing). Without repetition a mixture ends when the last of its tasks does.
+
+  Raises ValueError for a rate or a temperature that is not positive.
   """
+  if temperature <= 0:
+    raise ValueError(f"temperature must be positive, not {temperature}")
+  rates: dict[str, _Rate] = (
+    {task: float(rate) for task, rate in tasks.items()}
+    if isinstance(tasks, Mapping)
+    else dict.fromkeys(tasks, _num_train_examples)
+  )
+  for task, rate in rates.items():
+    if isinstance(rate, float) and rate <= 0:
+      raise ValueError(f"the rate of {task} must be positive, not {rate}")
   seqio.MixtureRegistry.add(
     name,
-    [(task_name, _num_train_examples) for task_name in task_names],
+    [
+      (task, functools.partial(_tempered, rate=rate, temperature=temperature))
+      for task, rate in rates.items()
+    ],
     sample_fn=functools.partial(
       tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False
     ),
@@ -77,6 +114,7 @@ def add_evaluator_tasks(
     preprocessors=[
       preprocessors.evaluator_texts,
       preprocessors.tokenize_verdicts,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.output_features(loaded, add_eos=False),
@@ -88,6 +126,7 @@ def add_evaluator_tasks(
     preprocessors=[
       preprocessors.evaluator_pairs,
       preprocessors.tokenize_pairs,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.pair_output_features(loaded),
@@ -107,6 +146,11 @@ def check_registered(names: Iterable[str]) -> None:
         + f" (there are {', '.join(sorted(known)) or 'none'}; the modules that"
         " register tasks are TASK_MODULES)"
       )
+
+
+def _tempered(task: seqio.Task, rate: _Rate, temperature: float) -> float:
+  value = rate(task) if callable(rate) else rate
+  return value ** (1 / temperature)
 
 
 def _num_train_examples(task: seqio.Task) -> float:

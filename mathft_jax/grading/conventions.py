@@ -10,18 +10,24 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from mathft_jax.grading import trees, units
-from mathft_jax.grading.comparing import numeric
+from mathft_jax.grading import trees, units, values
+from mathft_jax.grading.comparing import numeric, structure
 from mathft_jax.grading.reading import normalize, number_words, parse
 
 _DECIMAL = re.compile(r"[＄€£]?(-?\d*\.\d+)")
-# 0.3 as a reference is three tenths; 0.33 may be a third.
-_MIN_DIGITS = 2
+# 0.3 and 4.5 as references are exact; 0.33 may be a third, 12.5 rounded.
+_MIN_PLACES = 2
+_MIN_DIGITS = 3
 _JOINED_THOUSANDS = re.compile(r"(?<![\d.,])\d{2,3}(?:,\d{3})+(?![\d,])")
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOICE_WITH_VALUE = re.compile(
-  r"\(?([A-J])(?:[).:]| [-:])[ ~]*(?!(?:and|or)(?![A-Za-z])|.*\([A-J]\))\S.*"
+  r"\(?([A-J])(?:[).:]| [-:])[ ~]*(?!(?:and|or)(?![A-Za-z]))(\S.*)"
+)
+# What takes an answer back, or names another one.
+_DENIES = re.compile(
+  r"(?<![A-Za-z])(?:is|are|was|not|no|none|never|wrong|incorrect|false|second"
+  r"|last|lost|least|[A-J])(?![A-Za-z])|n't"
 )
 _NAME = re.compile(r"[A-Z][a-z]+")
 _SAYS_OF_NAME = re.compile(
@@ -31,10 +37,19 @@ _SAYS_OF_NAME = re.compile(
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)")
 _NUMBER_WITH_UNIT = re.compile(r"(-?\d*\.?\d+) ?([a-z]{1,2})(?:\^\{?[23]\}?)?")
 _SENTENCE = re.compile(r"[A-Z][a-z]*,?(?: \S+){3}")
+_STATED_NUMBER = re.compile(
+  r"(?<![A-Za-z])(?:is|are|was|were|be|equals?|gets?|got|makes?|made|has|have"
+  r"|had|earns?|pays?|costs?|takes?|needs?|contains?|gives?|yields?|receives?"
+  r"|sold|bought|ways?|total)(?: a total of| exactly)?:? +[＄€£]?"
+  r"(-?(?:\d+(?:\.\d+)?|\.\d+))(?![\d.,]*\d)"
+)
 _HEDGES = re.compile(
   r"(?<![A-Za-z])(?:not|no|more|less|fewer|least|most|about|approximately|over"
   r"|under|nearly|almost|between|or|half|twice|double|base|power|root|squared"
-  r"|cubed|times)(?![A-Za-z])|n't|[_^=<>\\|]",
+  r"|cubed|times|except|only|cannot|never|none|wrong|incorrect|false|fails?"
+  r"|impossible|negative|reciprocal|inverse|factorial|opposite|up"
+  r"|if|unless|guess|would|could|first|last|next|another|other)(?![A-Za-z])"
+  r"|n't|[_^=<>\\|]",
   re.IGNORECASE,
 )
 _NEITHER = re.compile(r"neither [\w -]+ nor [\w -]+", re.IGNORECASE)
@@ -85,20 +100,23 @@ def is_rounded(reference: parse.Answer, candidate: parse.Answer) -> bool:
     return False
   text = decimal[1]
   digits = text.lstrip("-0.").replace(".", "")
-  if len(digits) < _MIN_DIGITS or _is_finite_decimal(tree):
+  num_places = len(text.partition(".")[2])
+  if num_places < _MIN_PLACES and len(digits) < _MIN_DIGITS:
+    return False
+  if _is_finite_decimal(values.value_of(tree)):
     return False
   value: Any = numeric.real_value(tree)
   if value is None or abs(value) == float("inf"):
     return False
-  half_unit = Fraction(1, 2 * 10 ** len(text.partition(".")[2]))
+  half_unit = Fraction(1, 2 * 10**num_places)
   off = abs(value - numeric.number(Fraction(text)))
   return bool(off <= numeric.number(half_unit))
 
 
-def _is_finite_decimal(tree: trees.Tree) -> bool:
-  if not isinstance(tree, trees.Number):
+def _is_finite_decimal(value: values.Value | None) -> bool:
+  if not isinstance(value, Fraction):
     return False
-  rest = tree.value.denominator
+  rest = value.denominator
   for prime in (2, 5):
     while rest % prime == 0:
       rest //= prime
@@ -118,7 +136,29 @@ def _last_side(text: str) -> str | None:
     mark in text for mark in ("\\begin{cases", "\\begin{array", "<", ">")
   ):
     return None
-  return value if any(map(str.isalpha, sides[0])) else None
+  if not _names_a_value(parse.parse(normalize.normalize(sides[0])).tree):
+    return None
+  # A false chain, 4^2 = 8 = 16, is no answer.
+  last = parse.parse(normalize.normalize(value))
+  for side in sides[1:-1]:
+    between = parse.parse(normalize.normalize(side))
+    try:
+      if trees.is_constant(between.tree) and (
+        structure.compare(between, last, numeric) is False
+      ):
+        return None
+    except trees.BoundExceeded:
+      return None
+  return value
+
+
+def _names_a_value(tree: trees.Tree) -> bool:
+  """x, AB, f(2), det A, "the area", m + n: what an answer may be called."""
+  if isinstance(tree, trees.Unread):
+    return not re.search(r"[\d+*/^<>-]", tree.text)
+  if isinstance(tree, trees.Call) and tree.name == "add":
+    return all(isinstance(arg, trees.Symbol) for arg in tree.args)
+  return structure.is_name(tree)
 
 
 def _number_in_sentence(reference: str, candidate: str) -> str | None:
@@ -128,10 +168,12 @@ def _number_in_sentence(reference: str, candidate: str) -> str | None:
   with_unit = _NUMBER_WITH_UNIT.fullmatch(candidate)
   if with_unit and with_unit[2] in units.BY_WORD:
     return with_unit[1]
+  candidate = candidate.replace("{", " ").replace("}", " ")
   if not _SENTENCE.match(candidate) or _HEDGES.search(candidate):
     return None
   numbers = _NUMBER.findall(candidate)
-  return numbers[0] if len(numbers) == 1 else None
+  stated = _STATED_NUMBER.search(candidate)
+  return stated[1] if stated and len(numbers) == 1 else None
 
 
 def _what_is_asked(reference: str, candidate: str) -> str | None:
@@ -143,10 +185,12 @@ def _what_is_asked(reference: str, candidate: str) -> str | None:
   plain = candidate.replace("\\text{", "").replace("}", "")
   choice = _CHOICE_WITH_VALUE.fullmatch(plain)
   if choice and _CHOICE.fullmatch(reference):
-    return choice[1]
+    return None if _DENIES.search(choice[2]) else choice[1]
   sentence = _SAYS_OF_NAME.match(plain)
   if sentence and _NAME.fullmatch(reference):
-    return sentence["name"]
+    rest = plain[sentence.end() :]
+    others = re.search(r"[A-Z]|(?<![A-Za-z])(?:than|by|to)(?![A-Za-z])", rest)
+    return None if others or _DENIES.search(rest) else sentence["name"]
   if reference.lower() == "neither" and _NEITHER.fullmatch(plain):
     return reference
   ordinal = _ORDINAL.fullmatch(plain)

@@ -34,6 +34,10 @@ def explain(reference: str, candidate: str) -> Iterator[str]:
         name if power == 1 else f"{name}^{power}" for name, power in units
       )
   decided_by = grader.grade(reference, candidate).decided_by
+  if decided_by == "convention":
+    pair = grader.convention(reference, candidate)
+    if pair is not None and pair != (reference, candidate):
+      yield f"taken as: {pair[1]} for {pair[0]}"
   yield f"decided by {decided_by}: {_STAGES[decided_by]}"
 
 
@@ -49,6 +53,8 @@ def show(tree: trees.Tree) -> str:
     return f'the words "{tree.text}"'
   if isinstance(tree, trees.Call):
     args = [show(arg) for arg in tree.args]
+    if tree.name == "apply":
+      return f"{args[0]}({args[1]})"
     if tree.name in _INFIX and len(args) > 1:
       return f"({_INFIX[tree.name].join(args)})"
     return f"{tree.name}({', '.join(args)})"

@@ -2,18 +2,19 @@
 
 import re
 
-from mathft_jax import prompts
-
+# `prompts.ANSWER_HEADING` and how others write it.
 _HEADING = re.compile(
-  rf"^{re.escape(prompts.ANSWER_HEADING.strip())}\b:?[ \t]*",
-  re.MULTILINE,
+  r"^(?:\#{1,4}[ \t]*(?:final[ \t]+)?answer\b:?"
+  r"|\*\*(?:final[ \t]+)?answer:?\*\*:?(?=[ \t]*$))[ \t]*",
+  re.MULTILINE | re.IGNORECASE,
 )
 _NEXT_HEADING = re.compile(r"^#+[ \t]", re.MULTILINE)
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox) *([^\s\\{}$.,;]+)")
 _PHRASE = re.compile(
   r"""
-    answer(?:\*\*)?[ ]is(?::|[ ]equal[ ]to)?
+    answer(?:\*\*)?[ ](?:is|would[ ]be)(?::|[ ]equal[ ]to)?
+  | the[ ]answers[ ]are:?
   | answer(?:\*\*)?:(?:\*\*)?
   | ^\#{4}(?=[ \t]*[-$.\d])  # GSM8K's mark, and no heading of Markdown
   """,
@@ -22,18 +23,22 @@ _PHRASE = re.compile(
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 _NUMBER = re.compile(
   r"""
-    (?<![A-Za-z\d_.,])
-    (?P<sign> (?<![\w)}\]%])[-−] )?
+    (?<![A-Za-z\d_.])
+    (?P<sign> (?<![\w)}\]%])[-−–] )?
     (?: \\?[$€£¥]\s? )?
-    (?P<negative> [-−](?=\d) )?
-    (?: (?P<whole> \d{1,3}(?:(?:,|\{,\}|\\[,!])\d{3})+ (?!\d) | \d+ )
-        (?P<decimals> \.\d+ )?
-        (?P<divisor> \s?/\s?\d+ (?![\d.]) )?
+    (?P<negative> [-−–](?=\d) )?
+    (?: (?P<whole> \d{1,3}(?:(?:,|\{,\}|\\[,!]|\ )\d{3}(?!\d))+ | \d+ )
+        (?P<decimals> \.\d+ )? (?P<exponent> [eE][+-]?\d+ )?
+        (?: (?P<divisor> \s?/\s?\d+ (?![\d.]) )
+          | \ (?P<part> \d+/\d+ (?![\d.]) )
+          | \s?\\[dt]?frac\s?\{(?P<over>\d+)\}\s?\{(?P<under>\d+)\} )?
       | (?P<point> \.\d+ )
-      | \\[dt]?frac\s?\{(?P<top>\d+)\}\s?\{(?P<bottom>\d+)\} )
+      | \\[dt]?frac\s?(?: \{(?P<top>\d+)\}\s?\{(?P<bottom>\d+)\}
+                         | (?P<digits> \d\d ) (?!\d) ) )
   """,
   re.VERBOSE,
 )
+_LINE = 1_000  # of a longer line only the end is looked at
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _DELIMITED = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 
@@ -103,13 +108,17 @@ def _last_phrase(text: str) -> str | None:
   rest = text[start:].lstrip(" \t\n*:")
   if "boxed" in rest:  # An empty box, or one that was cut off.
     return None
+  end = _SENTENCE_END.search(rest)
+  sentence = rest[: end.start() if end else None].strip(" \t*")
   for opening, closing in _DELIMITED:
     if rest.startswith(opening):
       end = rest.find(closing, len(opening))
       if end > 0:
+        # "$3$ and $5$" is one answer.
+        if opening in sentence[end + len(closing) :]:
+          return sentence
         return rest[len(opening) : end].strip() or None
-  end = _SENTENCE_END.search(rest)
-  return rest[: end.start() if end else None].strip(" \t*") or None
+  return sentence or None
 
 
 def _last_number(text: str) -> str | None:
@@ -118,7 +127,8 @@ def _last_number(text: str) -> str | None:
     pass
   if found is None:
     return None
-  line = text[text.rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
+  start = max(text.rfind("\n", 0, found.start()) + 1, found.start() - _LINE)
+  line = text[start:].partition("\n")[0]
   in_bold = [
     number
     for bold in _BOLD.finditer(line)
@@ -131,7 +141,13 @@ def _plain(number: re.Match[str]) -> str:
   sign = "-" if number["sign"] or number["negative"] else ""
   if number["top"]:
     return f"{sign}{number['top']}/{number['bottom']}"
+  if number["digits"]:
+    return f"{sign}{number['digits'][0]}/{number['digits'][1]}"
   whole = "".join(filter(str.isdecimal, number["whole"] or ""))
   divisor = (number["divisor"] or "").replace(" ", "")
   decimals = number["decimals"] or number["point"] or ""
-  return f"{sign}{whole}{decimals}{divisor}"
+  part = number["part"] or ""
+  if number["over"]:
+    part = f"{number['over']}/{number['under']}"
+  exponent = number["exponent"] or ""
+  return f"{sign}{whole}{decimals}{exponent}{divisor} {part}".strip()

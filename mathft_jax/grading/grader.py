@@ -1,7 +1,11 @@
 """Decides whether two answers are the same: cheap stages first."""
 
 import functools
+import hashlib
+import importlib.metadata
+import logging
 import pathlib
+import time
 from collections.abc import Callable
 
 from mathft_jax.grading import conventions, trees, values, verdicts, workers
@@ -9,8 +13,13 @@ from mathft_jax.grading.comparing import numeric, structure
 from mathft_jax.grading.reading import normalize, parse, phrases
 from mathft_jax.records import Grade
 
+_log = logging.getLogger(__name__)
+
 # Written into grades files; raised whenever a verdict may change.
 GRADER = "mathft-3"
+
+# For all stages but the symbolic one, which has a clock of its own.
+NUMERIC_LIMIT_S = 0.5
 
 # Conventions are for answers of ordinary length.
 _LONG = 500
@@ -18,6 +27,7 @@ _LONG = 500
 # Of the stages before them a verdict is cheaper than a look at a file.
 _FIRST_COSTLY = "numeric"
 _COSTLY = frozenset(["numeric", "symbolic"])
+_SYMBOLIC = "symbolic"
 _cache: verdicts.VerdictCache | None = None
 
 # Decides a pair of normalized answers, or leaves it to the next stage.
@@ -41,22 +51,37 @@ def grade(reference: str, answer: str | None) -> Grade:
   answer is right for a reference though not equal to it (`conventions`), and
   "undecided" where every stage passed or a bound on time, memory or size was
   hit; "error" would be a fault of this package. Whatever the texts are, this
-  ends within about `workers.TIME_LIMIT_S`.
+  ends within about NUMERIC_LIMIT_S and `workers.TIME_LIMIT_S`.
   """
   if answer is None or not (answer.strip() or answer == reference):
     return Grade(False, "no_answer")
   found = _same(reference, answer)
-  if found.is_correct or max(len(reference), len(answer)) > _LONG:
+  if (
+    found.is_correct
+    or found.decided_by == "undecided"
+    or max(len(reference), len(answer)) > _LONG
+  ):
     return found
-  for one, other in conventions.readings(reference, answer):
-    if _same(one, other).is_correct or _is_rounded(one, other):
-      return Grade(True, "convention")
-  if _is_rounded(reference, answer):
+  if convention(reference, answer) is not None:
     return Grade(True, "convention")
   return found
 
 
-def _same(first: str, second: str) -> Grade:
+def convention(reference: str, answer: str) -> tuple[str, str] | None:
+  """The pair by which a convention takes an answer for right, None if none."""
+  if _is_rounded(reference, answer):
+    return reference, answer
+  start = time.monotonic()
+  for pair in conventions.readings(reference, answer):
+    # Algebra is left out: there may be many readings.
+    if _same(*pair, is_thorough=False).is_correct or _is_rounded(*pair):
+      return pair
+    if time.monotonic() - start > NUMERIC_LIMIT_S:
+      break
+  return None
+
+
+def _same(first: str, second: str, is_thorough: bool = True) -> Grade:
   if first == second:
     return Grade(True, "exact")
   first, second = normalize.normalize(first), normalize.normalize(second)
@@ -65,13 +90,14 @@ def _same(first: str, second: str) -> Grade:
   if len(first) > normalize.MAX_LENGTH or len(second) > normalize.MAX_LENGTH:
     return Grade(False, "undecided")
   # One order for both makes the verdict symmetric, and the cache smaller.
-  return _decided(*sorted((first, second)))
+  return _decided(*sorted((first, second)), is_thorough)
 
 
 def _is_rounded(reference: str, answer: str) -> bool:
   pair = (parse.parse(normalize.normalize(x)) for x in (reference, answer))
   try:
-    return conventions.is_rounded(*pair)
+    with numeric.time_limit(NUMERIC_LIMIT_S):
+      return conventions.is_rounded(*pair)
   except trees.BoundExceeded:
     return False
 
@@ -84,28 +110,53 @@ def use_cache(path: pathlib.Path | None) -> None:
   global _cache
   if _cache is not None:
     _cache.close()
-  _cache = None if path is None else verdicts.VerdictCache(path, GRADER)
+  _cache = None if path is None else verdicts.VerdictCache(path, version())
+
+
+@functools.cache
+def version() -> str:
+  """GRADER and what else decides: our source, and the libraries' versions."""
+  digest = hashlib.sha256()
+  for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
+    digest.update(file.read_bytes())
+  libraries = [importlib.metadata.version(name) for name in ("mpmath", "sympy")]
+  return "+".join([GRADER, digest.hexdigest()[:16], *libraries])
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _decided(first: str, second: str) -> Grade:
+def _decided(first: str, second: str, is_thorough: bool = True) -> Grade:
   try:
-    for name, stage in STAGES:
-      if name == _FIRST_COSTLY and _cache is not None:
-        known = _cache.get(first, second)
-        if known is not None:
-          return known
-      verdict = stage(first, second)
-      if verdict is not None:
-        grade = Grade(verdict, name)
-        # "undecided" may be decided on a machine that is less busy.
-        if _cache is not None and name in _COSTLY:
-          _cache.put(first, second, grade)
-        return grade
+    with numeric.time_limit(NUMERIC_LIMIT_S):
+      return _by_stages(first, second, is_thorough)
   except trees.BoundExceeded:
-    pass
+    return Grade(False, "undecided")
+  except workers.NotStarted as error:
+    _warn_once(str(error))
+    return Grade(False, "error")
   except Exception:  # A fault of ours may cost a verdict, never a whole run.
     return Grade(False, "error")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+  _log.warning("%s; what needs it counts as incorrect", message)
+
+
+def _by_stages(first: str, second: str, is_thorough: bool) -> Grade:
+  for name, stage in STAGES:
+    if name == _SYMBOLIC and not is_thorough:
+      break
+    if name == _FIRST_COSTLY and _cache is not None:
+      known = _cache.get(first, second)
+      if known is not None:
+        return known
+    verdict = stage(first, second)
+    if verdict is not None:
+      grade = Grade(verdict, name)
+      # "undecided" may be decided on a machine that is less busy.
+      if _cache is not None and name in _COSTLY:
+        _cache.put(first, second, grade)
+      return grade
   return Grade(False, "undecided")
 
 

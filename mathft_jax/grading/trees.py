@@ -223,6 +223,8 @@ def is_constant(tree: Tree) -> bool:
 
 def is_function_value(tree: Tree) -> bool:
   """f(x), P(3), h^{-1}(x): read as a product of two."""
+  if isinstance(tree, Call) and tree.name == "apply":
+    return True
   if not (isinstance(tree, Call) and tree.name == "multiply"):
     return False
   head = tree.args[0]
@@ -238,13 +240,17 @@ def is_function_value(tree: Tree) -> bool:
 def letter_order(tree: Tree) -> list[str]:
   """The letters whose order counts: f, g of f(g(x)); A, B of A^{-1} B."""
   letters: list[str] = []
-  if not isinstance(tree, Call) or tree.name != "multiply":
+  if not isinstance(tree, Call) or tree.name not in ("multiply", "apply"):
     return letters
   factors = [
     arg.args[0] if isinstance(arg, Call) and arg.name == "power" else arg
     for arg in tree.args
   ]
   names = [f.name if isinstance(f, Symbol) else "" for f in factors]
+  if "circ" in names:
+    return names
+  if names[0] == "angle" and len(names) == 4:
+    return [names[2]]  # An angle is known by its vertex, read from both sides.
   if all(map(str.isupper, names)):
     inverts = any(isinstance(arg, Call) for arg in tree.args)
     return names if inverts else []

@@ -59,6 +59,20 @@ SHORT = frozenset(
 )
 
 
+# Words that change what a number before them says: never passed over.
+MEANINGFUL = frozenset(
+  "is are was not increasing decreasing increase decrease below above less more"
+  " fewer higher lower loss gain profit up down north south east west clockwise"
+  " counterclockwise anticlockwise bc bce ad ce tens ones hundreds thousands"
+  " dozen dozens pair pairs factorial half halves third thirds quarter quarters"
+  " fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths"
+  " ninth ninths tenth tenths hundredth hundredths thousandth thousandths"
+  " double doubled twice except".split()
+)
+# The same at the end of an answer; "3 positive integers" are three.
+MEANINGFUL_LAST = frozenset(
+  "even odd prime composite positive negative left right".split()
+)
 # Each group's sizes in its first unit, by definition.
 _CUBIC_METERS_IN_LITER = Fraction(1, 1000)
 _SIZES: tuple[dict[str, Fraction], ...] = tuple(

@@ -5,8 +5,8 @@ import sqlite3
 
 from mathft_jax.records import Grade
 
-# Several processes write to one file; each waits for the others so long.
-_WAIT_S = 30
+# Several processes write to one file; each waits so long for the others.
+_WAIT_S = 2
 _CREATE = """
 CREATE TABLE IF NOT EXISTS verdicts (
   grader TEXT, first TEXT, second TEXT, is_correct INTEGER, decided_by TEXT,
@@ -34,8 +34,8 @@ class VerdictCache:
       self._database.execute(_CREATE)
     except (OSError, sqlite3.Error) as error:
       raise ValueError(
-        f"{path} cannot be used as a cache of verdicts ({error}); delete it, or"
-        " give another file"
+        f"{path} cannot be used as a cache of verdicts ({error}); name another"
+        " file, a new one"
       ) from error
 
   def get(self, first: str, second: str) -> Grade | None:
@@ -51,6 +51,7 @@ class VerdictCache:
     return Grade(bool(row[0]), row[1]) if row else None
 
   def put(self, first: str, second: str, grade: Grade) -> None:
+    """Keeps the verdict on a pair; an earlier one stands."""
     try:
       self._database.execute(
         "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?)",
@@ -60,4 +61,5 @@ class VerdictCache:
       pass
 
   def close(self) -> None:
+    """Lets go of the file."""
     self._database.close()

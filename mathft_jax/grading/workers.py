@@ -25,6 +25,10 @@ MEMORY_LIMIT_BYTES = 1 << 30
 _START_LIMIT_S = 60.0
 
 
+class NotStarted(RuntimeError):
+  """No worker process can be started on this machine."""
+
+
 class Worker:
   """One process that decides one pair at a time, started at first need.
 
@@ -42,11 +46,12 @@ class Worker:
     self._process: subprocess.Popen[bytes] | None = None
     self._owner = os.getpid()
     self._turn = threading.Lock()
+    self._fault: str | None = None  # why it did not start, once it was tried
 
   def compare(self, first: str, second: str) -> bool | None:
     """Whether two normalized answers are equivalent, None past a bound.
 
-    Raises RuntimeError if no worker process can be started.
+    Raises NotStarted if no worker process can be started.
     """
     if self._owner != os.getpid():  # The process belongs to our parent.
       self._process, self._owner = None, os.getpid()
@@ -58,10 +63,13 @@ class Worker:
       try:
         process.stdin.write(request)
         process.stdin.flush()
+        reply = _read_line(process, self._time_limit_s)
       except BrokenPipeError:  # It died while idle: out of memory, perhaps.
         self._stop()
         return None
-      reply = _read_line(process, self._time_limit_s)
+      except BaseException:  # Nobody may take its reply for another pair's.
+        self._stop()
+        raise
       if reply is None:
         self._stop()
         return None
@@ -75,12 +83,15 @@ class Worker:
   def _started(self) -> "subprocess.Popen[bytes]":
     if self._process is not None and self._process.poll() is None:
       return self._process
+    if self._fault is not None:
+      raise NotStarted(self._fault)
     self._stop()
     root = pathlib.Path(__file__).parents[2]
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     self._process = subprocess.Popen(
       [
         sys.executable,
+        "-P",  # Files of the folder that somebody works in are not ours.
         "-m",
         "mathft_jax.grading.workers",
         str(self._time_limit_s),
@@ -94,10 +105,11 @@ class Worker:
     if _read_line(self._process, _START_LIMIT_S) is None:
       code = self._process.poll()
       self._stop()
-      raise RuntimeError(
+      self._fault = (
         f"the grading worker did not start (exit code {code}); try:"
         f" {sys.executable} -m mathft_jax.grading.workers"
       )
+      raise NotStarted(self._fault)
     return self._process
 
   def _stop(self) -> None:

@@ -54,9 +54,16 @@ class Sampler:
   skips finished problems computes the others in the same rows.
   """
 
-  def __init__(self, model: decoder_model.DecoderModel, config: SamplingConfig):
+  def __init__(
+    self,
+    model: decoder_model.DecoderModel,
+    config: SamplingConfig,
+    shots: Sequence[records.SolvedProblem] = (),
+  ):
+    """With `shots`, these solved problems stand before each problem."""
     self._model = model
     self._config = config
+    self._shots = tuple(shots)
     self._generate = jax.jit(
       functools.partial(model.generate, max_tokens=config.max_tokens),
       static_argnames=("next_token",),
@@ -92,7 +99,7 @@ class Sampler:
         greedy=greedy[problem.problem_id],
         candidates=tuple(candidates),
         generator=generator,
-        sampling=self._config.describe(),
+        sampling=self._describe(),
       )
 
   def greedy(
@@ -155,6 +162,12 @@ class Sampler:
     encode = self._model.vocabulary.encode
     return sorted(problems, key=lambda problem: len(encode(problem.text)))
 
+  def _describe(self) -> dict[str, Any]:
+    described = self._config.describe()
+    if self._shots:
+      described["shots"] = [shot.problem.problem_id for shot in self._shots]
+    return described
+
   def _prompts(
     self, batch: Sequence[records.Problem], num_prompts: int
   ) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +176,9 @@ class Sampler:
     tokens = np.zeros((num_prompts, longest), np.int32)
     lengths = np.ones((num_prompts,), np.int32)
     for i, problem in enumerate(batch):
-      text = prompts.generator_inputs(problem.text)
+      text = prompts.few_shot_inputs(
+        [shot.texts for shot in self._shots], problem.text
+      )
       ids = [self._model.start_id, *self._model.vocabulary.encode(text)]
       if len(ids) > longest:
         raise ValueError(

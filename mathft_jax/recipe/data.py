@@ -19,6 +19,8 @@ from mathft_jax.sources import (
   splits,
 )
 
+_JSON = "json"
+
 # A line of Table 1, as the manifest has it.
 Counts = Mapping[str, Any]
 
@@ -70,7 +72,9 @@ class MathData:
     dropped: list[prm800k.Dropped] = []
     math_rows = list(hendrycks_math.read(self.math_dir))
     prm_rows = list(
-      prm800k.read(self.prm800k_dir, grader.is_equivalent, dropped.append)
+      prm800k.read(
+        self.prm800k_dir, grader.is_equivalent, dropped.append, math=math_rows
+      )
     )
     math, math_leaks = splits.without_leaks(math_rows)
     prm, prm_leaks = splits.without_leaks(
@@ -98,7 +102,51 @@ class MathData:
     return list(itertools.islice(_distinct(rows), number))
 
 
-RecipeData = ArithmeticData | MathData
+@dataclasses.dataclass(frozen=True)
+class JsonLinesData:
+  """Anyone's problems: a file, or a folder with a file for each split.
+
+  `fields` are the file's names for ours where they differ, such as
+  {"problem": "question"}. `against` are folders of prepared rows whose
+  validation and test problems are kept out of training too. The tasks are
+  `json_generate` and `json_evaluate_...` of `mathft_jax.tasks.json_lines`.
+  """
+
+  path: str
+  fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  against: Sequence[str] = ()
+
+  def prepare(self, directory: pathlib.Path, vocabulary: Any) -> list[Counts]:
+    """Writes the rows and `left_out.jsonl`; returns Table 1's line.
+
+    Raises FileNotFoundError, and ValueError with file and line.
+    """
+    held_out = [
+      row
+      for folder in self.against
+      for split in ("validation", "test")
+      for row in json_lines.read_split(folder, split)
+    ]
+    by_split, leaks = splits.without_leaks(
+      json_lines.read(self.path, self.fields), held_out
+    )
+    json_lines.write_splits(directory / _JSON, by_split)
+    json_lines.write_left_out(directory / _JSON, leaks)
+    return [count(_JSON, by_split, vocabulary)]
+
+  def bind(self, directory: pathlib.Path) -> None:
+    """Tells the tasks where the prepared rows lie."""
+    locations.bind({_JSON: directory / _JSON})
+
+  def solved_problems(
+    self, directory: pathlib.Path, split: str, number: int
+  ) -> list[records.SolvedProblem]:
+    """The first `number` problems of a split, with their first solutions."""
+    rows = json_lines.read_split(directory / _JSON, split)
+    return list(itertools.islice(_distinct(rows), number))
+
+
+RecipeData = ArithmeticData | MathData | JsonLinesData
 
 
 @dataclasses.dataclass(frozen=True)

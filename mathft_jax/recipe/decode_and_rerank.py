@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mathft_jax import samples
-from mathft_jax.data import vocabulary
+from mathft_jax.data import few_shot, vocabulary
 from mathft_jax.inference import sampler as sampler_lib
 from mathft_jax.inference import scorer as scorer_lib
 from mathft_jax.models import evaluator, generator, transformer
@@ -26,11 +26,16 @@ STAGES = ("decode", "grade", "score", _REPORT)
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """Candidates that are drawn from a generator."""
+  """Candidates that are drawn from a generator.
+
+  `shots` are solved problems to show before each: for a model that was not
+  fine-tuned.
+  """
 
   checkpoint: initial.Pretrained
   problems: recipe_data.Problems
   sampling: sampler_lib.SamplingConfig
+  shots: few_shot.Shots | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +151,9 @@ def _decode(
   model = generator.Generator(transformer.Transformer(config), words)
   return candidates.decode(
     directory,
-    sampler_lib.Sampler(model, source.sampling),
+    sampler_lib.Sampler(
+      model, source.sampling, source.shots() if source.shots else ()
+    ),
     params,
     problems,
     generator=source.checkpoint.name_or_directory,

@@ -1,5 +1,6 @@
-"""JSON Lines files of solved problems: anyone's to read, ours to write."""
+"""Rows of solved problems: files of anyone to read, JSON Lines to write."""
 
+import functools
 import hashlib
 import json
 import os
@@ -7,15 +8,16 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mathft_jax import jsonl
 from mathft_jax.records import Problem, SolvedProblem
-from mathft_jax.sources import splits
+from mathft_jax.sources import raw_rows, splits
 
 # What a field of ours is called in somebody's file, where it differs.
 Fields = Mapping[str, str]
 
 
-def field(row: Mapping[str, Any], name: str, where: str) -> str:
+def field(
+  row: Mapping[str, Any], name: str, where: str | raw_rows.Place
+) -> str:
   """Returns a row's text field; ValueError that begins with `where` if none."""
   if name not in row:
     raise ValueError(
@@ -29,7 +31,9 @@ def field(row: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def read(
-  path: str | os.PathLike, fields: Fields | None = None
+  path: str | os.PathLike,
+  fields: Fields | None = None,
+  on_bad_row: raw_rows.OnBadRow | None = None,
 ) -> Iterator[SolvedProblem]:
   """Yields the rows of a file with `problem`, `solution` and `answer`.
 
@@ -40,30 +44,24 @@ def read(
   named after the file.
 
   `path` may also be a directory with train.jsonl, validation.jsonl and
-  test.jsonl (each with .gz or without; those that exist), whose rows have the
-  split that the file is named after.
+  test.jsonl (those that exist), whose rows have the split that the file is
+  named after. Each file may be a .jsonl.gz or .parquet.
+
+  Raises FileNotFoundError, and ValueError with file and line for a bad row
+  unless `on_bad_row` takes it.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    yield from _read_file(path, fields or {}, split=None)
+    yield from _read_files([path], fields or {}, None, on_bad_row)
     return
-  found = [(s, p) for s in splits.SPLITS if (p := find(path, s)) is not None]
-  if not found:
+  found = {split: raw_rows.find(path, split) for split in splits.SPLITS}
+  if not any(found.values()):
     raise FileNotFoundError(
       f"{path} holds none of train.jsonl, validation.jsonl, test.jsonl (or"
-      " .jsonl.gz); give a directory with such files or a single file"
+      " .jsonl.gz, .parquet); give a directory with such files or a single file"
     )
-  for split, file in found:
-    yield from _read_file(file, fields or {}, split=split)
-
-
-def find(directory: str | os.PathLike, stem: str) -> pathlib.Path | None:
-  """Returns `stem`.jsonl or `stem`.jsonl.gz in a directory, or None."""
-  for suffix in (".jsonl", ".jsonl.gz"):
-    path = pathlib.Path(directory) / f"{stem}{suffix}"
-    if path.is_file():
-      return path
-  return None
+  for split, files in found.items():
+    yield from _read_files(files, fields or {}, split, on_bad_row)
 
 
 def read_split(
@@ -79,7 +77,7 @@ def read_split(
       f"{path} does not exist; `mathft data prepare --output {directory}`"
       " writes it"
     )
-  return _read_file(path, {}, split=split)
+  return _read_files([path], {}, split)
 
 
 def problems(directory: str | os.PathLike, split: str) -> list[Problem]:
@@ -120,7 +118,7 @@ def write_left_out(
 ) -> None:
   """Writes <directory>/left_out.jsonl: what was dropped or found, and why.
 
-  `left_out` are `prm800k.Dropped` and `splits.Leak`.
+  `left_out` are `raw_rows.BadRow`, `prm800k.Dropped` and `splits.Leak`.
   """
   path = pathlib.Path(directory) / "left_out.jsonl"
   with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -133,19 +131,22 @@ def text_id(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _read_file(
-  path: pathlib.Path, fields: Fields, *, split: str | None
+def _read_files(
+  paths: Iterable[pathlib.Path],
+  fields: Fields,
+  split: str | None,
+  on_bad_row: raw_rows.OnBadRow | None = None,
 ) -> Iterator[SolvedProblem]:
-  for number, row in jsonl.read(path):
-    yield _solved_problem(row, fields, split, path, f"{path}:{number}")
+  make = functools.partial(_solved_problem, fields=fields, file_split=split)
+  return raw_rows.read(paths, make, on_bad_row)
 
 
 def _solved_problem(
-  row: Mapping[str, Any],
+  row: raw_rows.Row,
+  where: raw_rows.Place,
+  *,
   fields: Fields,
-  split: str | None,
-  path: pathlib.Path,
-  where: str,
+  file_split: str | None,
 ) -> SolvedProblem:
   def text(name: str, default: str | None = None) -> str:
     theirs = fields.get(name, name)
@@ -155,7 +156,7 @@ def _solved_problem(
 
   problem = text("problem")
   problem_id = text("problem_id", default=text_id(problem))
-  split = split or text("split", default=splits.three_way(problem_id))
+  split = file_split or text("split", default=splits.three_way(problem_id))
   if split not in splits.SPLITS:
     raise ValueError(
       f"{where}: split {split!r} must be one of {', '.join(splits.SPLITS)}"
@@ -169,12 +170,12 @@ def _solved_problem(
       type=text("type", default=""),
     ),
     solution=text("solution"),
-    source=text("source", default=path.name.split(".")[0]),
+    source=text("source", default=where.path.name.split(".")[0]),
     split=split,
   )
 
 
-def _level(level: Any, where: str) -> str:
+def _level(level: Any, where: raw_rows.Place) -> str:
   if isinstance(level, int):
     return str(level)
   if isinstance(level, str):

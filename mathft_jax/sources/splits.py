@@ -104,6 +104,32 @@ def without_leaks(
   return kept, leaks
 
 
+def check_no_leak(
+  training: Iterable[tuple[str, str]], held_out: Iterable[tuple[str, str]]
+) -> None:
+  """Raises ValueError if a held-out problem is among training's.
+
+  Both are (problem_id, text). The same id, or the same letters and digits, are
+  the same problem; what only resembles it is for `without_leaks` to find.
+  """
+  ids, texts = set(), {}
+  for problem_id, text in held_out:
+    ids.add(problem_id)
+    texts.setdefault(tuple(words(text)), problem_id)
+  texts.pop((), None)
+  for problem_id, text in training:
+    if problem_id in ids:
+      other_id = problem_id
+    else:
+      other_id = texts.get(tuple(words(text)))
+    if other_id is not None:
+      raise ValueError(
+        f"problem {problem_id} is to be trained on, but it is held out as"
+        f" {other_id}; `mathft data prepare` with --against writes rows"
+        " without such problems"
+      )
+
+
 def words(text: str) -> list[str]:
   """Returns runs of letters and of digits in lower case: what leaks compare.
 

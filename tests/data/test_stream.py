@@ -56,7 +56,7 @@ def tasks(data_dir):
     registration.add_generator_task(
       name, prepared.solved_problems("stream_test"), "math_2k"
     )
-  registration.add_generator_mixture(
+  registration.add_mixture(
     "stream_test_mixture", ["stream_test_generate", "stream_test_generate_2"]
   )
   yield
@@ -275,3 +275,72 @@ def test_a_bad_row_of_graded_candidates_is_named(tmp_path, row, message):
   source = prepared.graded_candidates("stream_graded")
   with pytest.raises(ValueError, match=f"train.jsonl:1: .*{message}"):
     source.get_dataset("train")
+
+
+@pytest.mark.parametrize(
+  ("rates", "temperature", "shares"),
+  [
+    (["stream_rate_a", "stream_rate_b"], 1.0, [30 / 37, 7 / 37]),
+    (["stream_rate_a", "stream_rate_b"], 2.0, [30**0.5, 7**0.5]),
+    (["stream_rate_a", "stream_rate_b"], float("inf"), [1.0, 1.0]),
+    ({"stream_rate_a": 1, "stream_rate_b": 3}, 1.0, [0.25, 0.75]),
+  ],
+)
+def test_mixtures_take_their_tasks_by_rate_and_temperature(
+  tmp_path, rates, temperature, shares
+):
+  names = ["stream_rate_a", "stream_rate_b"]
+  for name, number in zip(names, (30, 7), strict=True):
+    rows = {"train": [_solved(i) for i in range(number)]}
+    json_lines.write_splits(tmp_path / name, rows)
+    locations.bind({name: tmp_path / name})
+    registration.add_generator_task(
+      name, prepared.solved_problems(name), "math_2k"
+    )
+  registration.add_mixture("stream_rates", rates, temperature)
+  try:
+    mixture = seqio.get_mixture_or_task("stream_rates")
+    found = [mixture.get_rate(task) for task in mixture.tasks]
+    assert np.array(found) / sum(found) == pytest.approx(
+      np.array(shares) / sum(shares)
+    )
+  finally:
+    seqio.MixtureRegistry.remove("stream_rates")
+    for name in names:
+      seqio.TaskRegistry.remove(name)
+
+
+def test_rates_and_temperatures_are_positive():
+  with pytest.raises(ValueError, match="rate of a must be positive, not 0"):
+    registration.add_mixture("none", {"a": 0})
+  with pytest.raises(ValueError, match="temperature must be positive, not 0"):
+    registration.add_mixture("none", ["a"], temperature=0)
+
+
+@pytest.mark.parametrize(
+  ("problem_id", "text"),
+  [
+    ("test/0", "Another text."),  # the same id
+    ("other", "Say 0."),  # the same text
+    ("other", "say 0"),  # the same letters and digits
+  ],
+)
+def test_a_planted_leak_stops_a_training_stream(tmp_path, problem_id, text):
+  name = "stream_leak"
+  test = SolvedProblem(Problem("test/0", "Say 0.", "0"), "s", name, "test")
+  leak = SolvedProblem(Problem(problem_id, text, "0"), "s", name, "train")
+  json_lines.write_splits(tmp_path / "held", {"test": [test]})
+  json_lines.write_splits(
+    tmp_path / "rows", {"train": [_solved(1), leak], "validation": [_solved(2)]}
+  )
+  locations.bind({name: tmp_path / "rows", "stream_held": tmp_path / "held"})
+  registration.add_generator_task(
+    name, prepared.solved_problems(name), "math_2k"
+  )
+  try:
+    with pytest.raises(ValueError, match="held out as test/0.*--against"):
+      stream.BatchStream(_config(task_or_mixture=name))
+    next(stream.BatchStream(_config(task_or_mixture=name, split="validation")))
+  finally:
+    seqio.TaskRegistry.remove(name)
+    locations.bind({"stream_held": tmp_path / "rows"})

@@ -1,6 +1,8 @@
 """Verdicts that took long are kept on disk."""
 
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -29,14 +31,36 @@ def test_what_is_put_is_found_by_the_same_version_alone(path):
   assert verdicts.VerdictCache(path, "mathft-8").get("a", "b") is None
 
 
-def test_two_processes_may_share_a_file(path):
-  first = verdicts.VerdictCache(path, "g")
-  second = verdicts.VerdictCache(path, "g")
-  for i in range(50):
-    (first, second)[i % 2].put(str(i), "x", Grade(i % 3 == 0, "numeric"))
-  assert [first.get(str(i), "x").is_correct for i in range(50)] == [
-    i % 3 == 0 for i in range(50)
+_WRITER = """
+import pathlib, sys
+from mathft_jax.grading import verdicts
+from mathft_jax.records import Grade
+cache = verdicts.VerdictCache(pathlib.Path(sys.argv[1]), "g")
+for i in range(200):
+  cache.put(str(i), sys.argv[2], Grade(i % 3 == 0, "numeric"))
+"""
+
+
+def test_processes_may_share_a_file(path):
+  writers = [
+    subprocess.Popen([sys.executable, "-c", _WRITER, str(path), name])
+    for name in ("x", "y")
   ]
+  assert [writer.wait() for writer in writers] == [0, 0]
+  cache = verdicts.VerdictCache(path, "g")
+  for name in ("x", "y"):
+    found = [cache.get(str(i), name) for i in range(200)]
+    assert found == [Grade(i % 3 == 0, "numeric") for i in range(200)]
+
+
+def test_other_code_has_other_verdicts(path, monkeypatch):
+  assert grader.version().startswith(grader.GRADER + "+")
+  verdicts.VerdictCache(path, grader.GRADER + "+older").put(
+    *sorted(_PAIR), Grade(False, "symbolic")
+  )
+  grader._decided.cache_clear()
+  grader.use_cache(path)
+  assert grader.grade(*_PAIR) == Grade(True, "numeric")
 
 
 def test_a_text_that_is_no_unicode_is_left_out(path):
@@ -50,7 +74,7 @@ def test_a_file_that_is_no_cache_is_named(tmp_path):
   path.write_text("no database, and more than a hundred bytes " * 9)
   with pytest.raises(ValueError, match="notes.txt cannot be used"):
     verdicts.VerdictCache(path, "g")
-  with pytest.raises(ValueError, match="delete it, or give another"):
+  with pytest.raises(ValueError, match="name another file"):
     verdicts.VerdictCache(path / "below", "g")
 
 
@@ -66,13 +90,13 @@ def test_only_costly_verdicts_are_kept(path):
   assert not grader.is_equivalent("1/2", "1/3")
   assert grader.is_equivalent("0", "\\sin\\pi")
   assert _stored(path) == [
-    (grader.GRADER, "0", "\\sin\\pi", 1, "symbolic"),
-    (grader.GRADER, *sorted(_PAIR), 1, "numeric"),
+    (grader.version(), "0", "\\sin\\pi", 1, "symbolic"),
+    (grader.version(), *sorted(_PAIR), 1, "numeric"),
   ]
 
 
 def test_what_is_kept_is_not_decided_again(path, monkeypatch):
-  cache = verdicts.VerdictCache(path, grader.GRADER)
+  cache = verdicts.VerdictCache(path, grader.version())
   cache.put(*sorted(_PAIR), Grade(False, "symbolic"))  # Not what it would be.
   cache.close()
   grader._decided.cache_clear()

@@ -104,3 +104,45 @@ def test_a_forked_copy_does_not_share_the_process():
     [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
   )
   assert run.stdout == "both right\n", run.stderr
+
+
+def test_an_interrupted_comparison_leaves_no_reply_behind(monkeypatch):
+  worker = workers.Worker()
+
+  def interrupt(*unused):
+    raise KeyboardInterrupt
+
+  try:
+    assert worker.compare("\\sin\\pi", "0") is True
+    with monkeypatch.context() as patched:
+      patched.setattr(workers, "_read_line", interrupt)
+      with pytest.raises(KeyboardInterrupt):
+        worker.compare("\\cos\\pi+1", "0")
+    # The reply to the interrupted pair would be True.
+    assert worker.compare("10^{-60}\\pi", "2\\pi*10^{-60}") is False
+  finally:
+    worker.close()
+
+
+def test_files_where_somebody_works_are_not_run(tmp_path, monkeypatch):
+  for name in ("sympy", "random", "mpmath"):
+    (tmp_path / f"{name}.py").write_text(
+      "open('pwned', 'w').write('x')\nraise ImportError\n"
+    )
+  monkeypatch.chdir(tmp_path)
+  worker = workers.Worker()
+  try:
+    assert worker.compare("\\sin\\pi", "0") is True
+  finally:
+    worker.close()
+  assert not (tmp_path / "pwned").exists()
+
+
+def test_a_worker_that_cannot_start_is_tried_once(monkeypatch):
+  monkeypatch.setattr(sys, "executable", "/bin/false")
+  worker = workers.Worker()
+  with pytest.raises(workers.NotStarted, match="did not start.*try:"):
+    worker.compare("\\sin\\pi", "0")
+  monkeypatch.setattr(workers.subprocess, "Popen", None)
+  with pytest.raises(workers.NotStarted, match="did not start"):
+    worker.compare("\\sin\\pi", "0")

@@ -147,6 +147,18 @@ def test_the_prompt_is_the_start_and_the_generators_text(
   assert not tokens[0, lengths[0] :].any()
 
 
+def test_shots_stand_before_each_problem(model, params, problems):
+  shot = records.SolvedProblem(problems[0], "6", "arith", "train")
+  config = dataclasses.replace(_CONFIG, max_prompt_tokens=80)
+  seen = sampler.Sampler(model, config, [shot])
+  tokens, lengths = seen._prompts(problems[1:2], 1)
+  text = prompts.few_shot_inputs([shot.texts], problems[1].text)
+  expected = [model.start_id, *model.vocabulary.encode(text)]
+  assert list(tokens[0, : lengths[0]]) == expected
+  (drawn,) = seen.sample(params, problems[1:2], generator="tiny")
+  assert drawn.sampling["shots"] == [problems[0].problem_id]
+
+
 def test_a_prompt_that_is_too_long_is_named(model, params, problems):
   config = dataclasses.replace(_CONFIG, max_prompt_tokens=4)
   with pytest.raises(ValueError, match="problem arith/.* tokens, .* = 4; r"):

@@ -198,4 +198,9 @@ def test_processes_grade_as_one_does(monkeypatch):
     for i in range(40)
   ]
   alone = list(map(clusters.grade_problem, sampled))
+
+  def not_here(sampled):
+    raise AssertionError("graded in this process")
+
+  monkeypatch.setattr(clusters.grader, "grade", not_here)
   assert list(clusters.grade_problems(sampled, num_workers=2)) == alone

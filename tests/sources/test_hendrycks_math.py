@@ -99,6 +99,65 @@ def test_a_solution_without_a_box_is_named_by_file_and_line(tmp_path):
     list(hendrycks_math.read(tmp_path))
 
 
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"solution": "2"}, "no closed"),
+    ({"problem": None}, "'problem' must be text"),
+    ({"answer": 2}, "'answer' must be text"),
+    ({"type": ["Algebra"]}, "'type' must be text"),
+    ({"level": [3]}, "'level' must be text"),
+  ],
+)
+def test_a_bad_row_is_told_and_passed_over_when_asked(
+  tmp_path, changes, message
+):
+  good, bad = {"unique_id": "a", **_raw()}, {"unique_id": "b", **_raw()}
+  _write_lines(tmp_path / "train.jsonl", [good, {**bad, **changes}])
+  _write_lines(tmp_path / "test.jsonl", [{**good, "unique_id": "c"}])
+  with pytest.raises(ValueError, match=f"train.jsonl:2: .*{message}"):
+    list(hendrycks_math.read(tmp_path))
+  _write_lines(tmp_path / "test.jsonl", [{**good, "unique_id": "c"}, {}])
+  told = []
+  rows = list(hendrycks_math.read(tmp_path, told.append))
+  assert [row.problem.problem_id for row in rows] == ["a", "c"]
+  assert rows[1].split == "test"
+  assert [(row.line, message in row.reason) for row in told] == [
+    (2, True),
+    (2, False),
+  ]
+
+
+def test_a_bad_row_of_the_release_is_told_and_passed_over(tmp_path):
+  for name, text in (("0", json.dumps(_raw())), ("1", "{")):
+    path = tmp_path / f"train/algebra/{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+  _write_lines(tmp_path / "test.jsonl", [{"unique_id": "x"}])
+  told = []
+  (row,) = hendrycks_math.read(tmp_path, told.append)
+  assert row.problem.problem_id == "train/algebra/0.json"
+  assert [bad_row.file for bad_row in told] == [str(path)]
+
+
+def test_a_bad_row_of_the_list_of_test_problems_is_an_error_always(tmp_path):
+  path = tmp_path / "train/algebra/0.json"
+  path.parent.mkdir(parents=True)
+  path.write_text(json.dumps(_raw()))
+  _write_lines(tmp_path / "test.jsonl", [{"id": "train/algebra/0.json"}])
+  with pytest.raises(ValueError, match="test.jsonl:1: field 'unique_id'"):
+    list(hendrycks_math.read(tmp_path, lambda bad_row: None))
+
+
+def test_a_git_lfs_pointer_in_the_release_is_named(tmp_path):
+  path = tmp_path / "train/algebra/0.json"
+  path.parent.mkdir(parents=True)
+  path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:a\n")
+  (tmp_path / "test.jsonl").write_text("")
+  with pytest.raises(ValueError, match="0.json is a Git LFS pointer"):
+    list(hendrycks_math.read(tmp_path))
+
+
 def test_an_unknown_layout_is_an_error_that_names_the_known_ones(tmp_path):
   with pytest.raises(FileNotFoundError, match="lightman_split.jsonl"):
     hendrycks_math.read(tmp_path)

@@ -9,7 +9,13 @@ import pytest
 import seqio
 
 from mathft_jax import prompts
-from mathft_jax.data import converters, features, locations, stream
+from mathft_jax.data import (
+  converters,
+  features,
+  few_shot,
+  locations,
+  stream,
+)
 from mathft_jax.sources import (
   gsm8k,
   hendrycks_math,
@@ -137,6 +143,88 @@ def test_task_inputs_are_the_samplers_inputs(rows_dir):
     assert example["inputs"].tolist() == features.generator_input_tokens(
       vocabulary, problem.text
     )
+
+
+@pytest.mark.parametrize(
+  ("name", "source"),
+  [("math_4shot_generate", "math"), ("math_4shot_prm800k_generate", "prm800k")],
+)
+def test_four_solved_problems_stand_before_each_problem(rows_dir, name, source):
+  task = seqio.get_mixture_or_task(name)
+  solutions = {
+    row.solution
+    for split in ("train", "validation")
+    for row in json_lines.read_split(rows_dir / source, split)
+  }
+  dataset = task.get_dataset(split="test", shuffle=False)
+  examples = list(dataset.as_numpy_iterator())
+  plain = seqio.get_mixture_or_task("math_generate").get_dataset(
+    split="test", shuffle=False
+  )
+  assert len(examples) == 500
+  for example, other in zip(examples, plain.as_numpy_iterator(), strict=True):
+    text = example["inputs_pretokenized"].decode()
+    shots, _, problem = text.rpartition("# Problem")
+    assert f"# Problem{problem}" == other["inputs_pretokenized"].decode()
+    assert example["targets"].tolist() == other["targets"].tolist()
+  blocks = shots.split("# Problem\n\n")[1:]
+  assert len(blocks) == 4
+  for block in blocks:
+    solution, _, answer = block.partition("# Solution\n\n")[2].partition(
+      prompts.ANSWER_HEADING
+    )
+    assert solution in solutions and answer.strip()
+
+
+def test_problems_that_are_shown_are_not_asked(rows_dir):
+  ids = {
+    example["problem_id"].decode()
+    for split in ("train", "validation")
+    for example in seqio.get_mixture_or_task("math_4shot_generate")
+    .get_dataset(split=split, shuffle=False)
+    .as_numpy_iterator()
+  }
+  assert not ids & set(few_shot.MATH_PROBLEMS)
+  assert len(ids) > 11_900
+
+
+@pytest.mark.parametrize("name", _GENERATORS)
+@pytest.mark.parametrize(
+  ("converter", "features_of_model"),
+  [
+    (
+      seqio.PrefixLMFeatureConverter(pack=True),
+      {
+        "decoder_input_tokens",
+        "decoder_target_tokens",
+        "decoder_causal_attention",
+      },
+    ),
+    (
+      seqio.EncDecFeatureConverter(pack=True),
+      {"encoder_input_tokens", "encoder_segment_ids"},
+    ),
+  ],
+)
+def test_t5x_stock_models_can_read_the_tasks(
+  rows_dir, name, converter, features_of_model
+):
+  """The converters of T5X's decoder-only and encoder-decoder models."""
+  lengths = {"inputs": 512, "targets": 1024}
+  dataset = seqio.get_dataset(
+    mixture_or_task_name=name,
+    task_feature_lengths=lengths,
+    dataset_split="validation",
+    feature_converter=converter,
+    num_epochs=1,
+    shuffle=False,
+  )
+  rows = list(dataset.take(4).as_numpy_iterator())
+  assert len(rows) == 4
+  for row in rows:
+    assert features_of_model <= row.keys()
+    is_loss = row["decoder_loss_weights"] > 0
+    assert (row["decoder_target_tokens"][is_loss] == 1).sum() >= 1  # EOS
 
 
 def test_verdicts_are_the_only_loss_of_evaluators(rows_dir):

@@ -1,8 +1,12 @@
 """Values of expressions at fixed points, to eighty digits."""
 
+import contextlib
 import functools
 import itertools
+import math
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -20,6 +24,7 @@ _NOISE = 1e-40
 _MAX_MAGNITUDE = 20_000
 _MAX_FACTORIAL = 3_000
 _MAX_BINOMIAL = 100_000
+_MAX_ZETA = 50
 # Operations in all terms of a series.
 _MAX_SERIES = 2_000
 
@@ -37,8 +42,24 @@ _RANGES = (
   (2_000.0, 9_000.0),
   (-9_000.0, -2_000.0),
 )
+# Variables that stand for integers in roundings.
+_INTEGERS = frozenset("nkmij")
 # Beyond this point a function that grows too much is undefined, no more.
 _FIRST_FAR_POINT = 7
+
+
+# When to stop in this thread, by the monotonic clock.
+_clock = threading.local()
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+  """Within it, evaluation raises BoundExceeded once the time is over."""
+  _clock.deadline = time.monotonic() + seconds
+  try:
+    yield
+  finally:
+    del _clock.deadline
 
 
 class _Undefined(ValueError):
@@ -128,6 +149,13 @@ def _values(first: trees.Tree, second: trees.Tree) -> Iterator[tuple[Any, Any]]:
   is_integral = any(
     trees.has_call(tree, values.SERIES) for tree in (first, second)
   )
+  is_stepped = not is_constant and any(
+    trees.has_call(tree, ("floor", "ceiling")) for tree in (first, second)
+  )
+  if is_stepped:  # They differ at integers, or are equal there alone.
+    yield from _integral_values(first, second, is_real)
+    if _names(first) | _names(second) <= _INTEGERS:
+      return
   for point in range(1 if is_constant else len(_RANGES)):
     # Most pairs that differ do so at the first point.
     a, b = (
@@ -140,6 +168,22 @@ def _values(first: trees.Tree, second: trees.Tree) -> Iterator[tuple[Any, Any]]:
       for tree in (first, second)
     )
     yield a, b
+
+
+def _integral_values(
+  first: trees.Tree, second: trees.Tree, is_real: bool
+) -> Iterator[tuple[Any, Any]]:
+  for point in range(len(_RANGES)):
+    yield (
+      value_at(first, point, is_real, is_integral=True),
+      value_at(second, point, is_real, is_integral=True),
+    )
+
+
+def _names(tree: trees.Tree) -> set[str]:
+  return {
+    leaf.name for leaf in trees.leaves(tree) if isinstance(leaf, trees.Symbol)
+  }
 
 
 def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
@@ -157,7 +201,9 @@ def _is_real(value: Any) -> bool:
 
 
 def _has_imaginary(tree: trees.Tree) -> bool:
-  return any(leaf == trees.IMAGINARY_UNIT for leaf in trees.leaves(tree))
+  return trees.has_call(tree, ("cis",)) or any(
+    leaf == trees.IMAGINARY_UNIT for leaf in trees.leaves(tree)
+  )
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -260,6 +306,8 @@ def _evaluate(
   tree: trees.Tree, lookup: Callable[[str], Any], is_real: bool
 ) -> Any:
   context = _context()
+  if time.monotonic() > getattr(_clock, "deadline", math.inf):
+    raise trees.BoundExceeded("values that take long")
   if isinstance(tree, trees.Number):
     number = tree.value
     value = context.mpf(number.numerator) / number.denominator
@@ -271,6 +319,8 @@ def _evaluate(
     exact = values.value_of(tree)
     if isinstance(exact, Fraction):
       value = context.mpf(exact.numerator) / exact.denominator
+    elif tree.name == "apply":
+      value = _applied(tree, lookup, is_real)
     elif tree.name in values.SERIES:
       value = _series(tree, lookup, is_real)
     else:
@@ -287,6 +337,21 @@ def _evaluate(
       raise _Undefined(type(tree).__name__)
     value = context.mpf(exact.numerator) / exact.denominator
   return _checked(context, value)
+
+
+def _applied(
+  tree: trees.Call, lookup: Callable[[str], Any], is_real: bool
+) -> Any:
+  """A value of a function of which only the name is known.
+
+  Any function will do, as long as it is no simple one: with f linear,
+  f(x + y) would be f(x) + f(y).
+  """
+  context = _context()
+  head, argument = tree.args
+  x = _evaluate(argument, lookup, is_real)
+  shift = _symbol_value(f"function {head}", 0)
+  return context.atan(x * shift) + context.sqrt(x * x + shift)
 
 
 def _series(
@@ -358,6 +423,12 @@ def _small(x: Any) -> Any:
   return x
 
 
+def _small_real(x: Any) -> Any:
+  if x.imag != 0 or abs(x) > _MAX_ZETA:
+    raise trees.BoundExceeded("an argument out of bounds")
+  return x
+
+
 def _factorial(context: Any, n: Any) -> Any:
   if abs(n) > _MAX_FACTORIAL:
     raise trees.BoundExceeded("a factorial out of bounds")
@@ -416,6 +487,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
   "sinh": _named("sinh"),
   "cosh": _named("cosh"),
   "tanh": _named("tanh"),
-  "zeta": lambda context, x: context.zeta(_small(x)),
+  "cis": lambda context, x: context.expj(x),
+  "zeta": lambda context, x: context.zeta(_small_real(x)),
   "gamma": lambda context, x: context.gamma(_small(x)),
 }

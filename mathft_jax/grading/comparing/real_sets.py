@@ -226,7 +226,7 @@ def _is_variable(tree: trees.Tree) -> bool:
     return True
   return (
     isinstance(tree, trees.Call)
-    and tree.name == "multiply"
+    and tree.name in ("multiply", "apply")
     and all(isinstance(arg, trees.Symbol) for arg in tree.args)
   )
 

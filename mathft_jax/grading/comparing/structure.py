@@ -27,6 +27,7 @@ MAX_ITEMS = 64
 
 _EQUALITIES = frozenset("=~")
 _REVERSED = {">": "<", ">=": "<="}
+_VARIABLES = frozenset("xyztuvwn")
 _ANY_CONSTANT = trees.Symbol("C")
 _DEGREE, _RADIAN = frozenset([("degree", 1)]), frozenset([("radian", 1)])
 _DEGREE_IN_RADIANS = trees.multiply(trees.PI, trees.number(Fraction(1, 180)))
@@ -72,6 +73,8 @@ def compare(
   if len({bool(first.units), bool(second.units)}) == 2:
     a = _without_unit(a, second.units)
     b = _without_unit(b, first.units)
+  if (_is_percent(a) and second.units) or (_is_percent(b) and first.units):
+    return False
   kinds = {type(a), type(b)}
   if trees.Words in kinds and len(kinds) == 2 and trees.Relation not in kinds:
     return bool(first.letters) and first.letters == second.letters
@@ -186,21 +189,22 @@ def _same_expression(
       and isinstance(plain, trees.Number)
       and based.digits == str(plain.value)
     )
-  is_percent = [
-    isinstance(x, trees.Call) and x.name == "percent" for x in (a, b)
-  ]
-  if sum(is_percent) == 1:
-    percent, plain = (a, b) if is_percent[0] else (b, a)
+  if _is_percent(a) != _is_percent(b):
+    percent, plain = (a, b) if _is_percent(a) else (b, a)
     assert isinstance(percent, trees.Call)
     # 50 % is 0.5, and is often written as 50.
     return _any(leaves.equal(x, plain) for x in (percent.args[0], percent))
   order = trees.letter_order(a), trees.letter_order(b)
-  if order[0] != order[1] and sorted(order[0]) == sorted(order[1]):
+  if all(order) and order[0] != order[1]:
     return False
   verdict = leaves.equal(a, b)
   if verdict is False and _has_any_constant(a) and _has_any_constant(b):
     return numeric.differ_by_constant(a, b)
   return verdict
+
+
+def _is_percent(tree: trees.Tree) -> bool:
+  return isinstance(tree, trees.Call) and tree.name == "percent"
 
 
 def _has_any_constant(tree: trees.Tree) -> bool:
@@ -328,6 +332,10 @@ def _with_argument(
     return name, parts
   if any(wanted in trees.leaves(part) for part in parts):
     return name, parts  # It is another variable there.
+  if not any(given in trees.leaves(part) for part in parts):
+    # P(A) = 1/2 is not P(B) = 1/2; of f(x) = 0 the letter says nothing.
+    if not {given.name, wanted.name} <= _VARIABLES:
+      return name, parts
   return trees.substitute(name, given, wanted), tuple(
     trees.substitute(part, given, wanted) for part in parts
   )
@@ -387,26 +395,28 @@ def _named_values(
   """
   sides = relation.sides
   if relation.signs == ("in",):
-    return (sides[0], sides[1:]) if _is_name(sides[0]) else None
+    return (sides[0], sides[1:]) if is_name(sides[0]) else None
   if not _EQUALITIES.issuperset(relation.signs):
     return None
-  if _is_name(sides[0]):
+  if is_name(sides[0]):
     return sides[0], sides[1:]
-  if _is_name(sides[-1]):
+  if is_name(sides[-1]):
     return sides[-1], sides[:-1]
   return (None, sides) if all(map(trees.is_constant, sides)) else None
 
 
-def _is_name(tree: trees.Tree) -> bool:
+def is_name(tree: trees.Tree) -> bool:
   """Whether the tree names a thing: x, AB, |AB|, AB/CD, f(x), (x, y), a:b."""
   if isinstance(tree, trees.Symbol | trees.Words):
     return True
   if isinstance(tree, trees.Group | trees.Ratio):
-    return all(map(_is_name, tree.items))
+    return all(map(is_name, tree.items))
   if not isinstance(tree, trees.Call):
     return False
   if tree.name in ("abs", "conjugate"):
-    return _is_name(tree.args[0])
+    return is_name(tree.args[0])
+  if tree.name == "apply":
+    return True
   if tree.name != "multiply":
     return False
   if trees.is_function_value(tree):
@@ -417,7 +427,7 @@ def _is_name(tree: trees.Tree) -> bool:
       isinstance(arg, trees.Call)
       and arg.name == "power"
       and arg.args[1] == trees.number(-1)
-      and _is_name(arg.args[0])
+      and is_name(arg.args[0])
     )
     for arg in tree.args
   )
@@ -432,7 +442,10 @@ def _are_same_names(
   values of one variable apart.
   """
   names = (first, second)
-  if any(isinstance(name, trees.Words) for name in names):
+  in_words = [name.text for name in names if isinstance(name, trees.Words)]
+  if len(in_words) == 2:  # "area" and "the area of the square"
+    return in_words[0] in in_words[1] or in_words[1] in in_words[0]
+  if in_words:
     return True
   if trees.Symbol("y") in names and any(map(trees.is_function_value, names)):
     return True

@@ -78,6 +78,8 @@ def build(tree: trees.Tree) -> Any:
     }[tree.name]
   if not isinstance(tree, trees.Call) or tree.name in values.SERIES:
     raise trees.BoundExceeded(f"{type(tree).__name__} is no expression")
+  if tree.name == "apply":
+    return sympy.Function(str(tree.args[0]))(build(tree.args[1]))
   args = [build(arg) for arg in tree.args]
   _check(tree.name, args)
   return _operation(sympy, tree.name)(*args)
@@ -101,6 +103,7 @@ def _operation(sympy: Any, name: str) -> Callable[..., Any]:
     "abs": sympy.Abs,
     "sgn": sympy.sign,
     "percent": lambda x: x / 100,
+    "cis": lambda x: sympy.cos(x) + sympy.I * sympy.sin(x),
     "log": sympy.log,
     "arcsin": sympy.asin,
     "arccos": sympy.acos,

@@ -1,6 +1,7 @@
 """Comparison of times of day: 9 a.m., 9:00, 20:34."""
 
 import dataclasses
+import re
 
 from mathft_jax.grading import trees
 from mathft_jax.grading.reading import parse
@@ -24,6 +25,8 @@ def same(first: parse.Answer, second: parse.Answer) -> bool | None:
   marker out is right, who gives the other one is not.
   """
   a, b = _read(first), _read(second)
+  if any(map(_has_padding, (first, second))) and (a is None or b is None):
+    return False  # 9:05 is no fraction.
   if a is None or b is None or not (a.is_certain or b.is_certain):
     return None
   if a.parts[1:] != b.parts[1:]:
@@ -36,6 +39,10 @@ def same(first: parse.Answer, second: parse.Answer) -> bool | None:
   if plain.parts[0] > 12:
     return plain.parts[0] == _hour(marked)
   return plain.parts[0] % 12 == marked.parts[0] % 12
+
+
+def _has_padding(answer: parse.Answer) -> bool:
+  return bool(re.fullmatch(r"\d{1,2}:0\d(?!\d).*", answer.text))
 
 
 def _hour(time: _Time) -> int:

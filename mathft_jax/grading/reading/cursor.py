@@ -6,6 +6,8 @@ from mathft_jax.grading.reading import tokens
 # The deepest answer of MATH nests five deep. Each level costs about ten
 # Python frames, so this stays far below the interpreter's limit.
 MAX_DEPTH = 30
+# Text that can be read in several ways is read again, each time at each depth.
+MAX_STEPS = 3_000
 
 
 class NotUnderstood(ValueError):
@@ -19,6 +21,7 @@ class Cursor:
     self._tokens = token_list
     self._at = 0
     self._depth = 0
+    self._steps = 0
 
   @property
   def _next(self) -> tokens.Token:
@@ -53,5 +56,8 @@ class Cursor:
 
   def _descend(self) -> None:
     self._depth += 1
+    self._steps += 1  # Going back does not take steps back.
+    if self._steps > MAX_STEPS:
+      raise trees.BoundExceeded(f"read in more than {MAX_STEPS} steps")
     if self._depth > MAX_DEPTH:
       raise trees.BoundExceeded(f"nested deeper than {MAX_DEPTH}")

@@ -21,7 +21,8 @@ _CONSTANTS = {
   "infty": trees.INFINITY,
 }
 _SPECIAL = {"emptyset": trees.NOTHING}
-_PHRASES: dict[str, trees.Tree] = {
+# What a phrase says, without blanks and case.
+PHRASES: dict[str, trees.Tree] = {
   **{
     phrase: trees.NOTHING
     for phrase in (
@@ -51,6 +52,8 @@ _PHRASES: dict[str, trees.Tree] = {
     )
   },
 }
+# Letters of functions; others, such as h and P, may be lengths and points.
+_APPLIED = frozenset("fg")
 _COUNTS = frozenset("CP")
 _INVERSES = {
   "sin": "arcsin",
@@ -153,6 +156,9 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         factors.append(
           trees.invert(operations.expression(self._signed_power()))
         )
+      elif self._take_word("percent") or self._take_word("pct"):
+        number = operations.expression(factors.pop())
+        factors.append(trees.Call("percent", (number,)))
       elif self._units_after():
         continue
       elif self._starts_factor():
@@ -239,7 +245,9 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     base = self._mixed_number() or self._atom()
     is_factorial = False
     while True:
-      if self._take_if("^"):
+      if not trees.is_expression(base) and self._take_transposition():
+        base = operations.transposed(base)
+      elif self._take_if("^"):
         exponent = self._exponent()
         base = trees.Call("power", (operations.expression(base), exponent))
       elif self._is("!"):
@@ -263,6 +271,15 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
           base = trees.Call("percent", (operations.expression(base),))
       else:
         return base
+
+  def _take_transposition(self) -> bool:
+    """Whether ^T or ^\\top comes next, which it takes then."""
+    ahead = [token.text for token in self._tokens[self._at : self._at + 4]]
+    for marks in (["^", "T"], ["^", "top"], ["^", "{", "T", "}"]):
+      if ahead[: len(marks)] == marks:
+        self._at += len(marks)
+        return True
+    return False
 
   def _exponent(self) -> trees.Tree:
     self._descend()
@@ -319,11 +336,23 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
       return _CONSTANTS[token.text]
     if token.text in _COUNTS and self._is("("):
       return self._count(token.text)
-    return self._symbol(token.text)
+    symbol = self._symbol(token.text)
+    if token.text in _APPLIED and self._is("("):
+      return self._application(symbol)
+    return symbol
+
+  def _application(self, function: trees.Tree) -> trees.Tree:
+    """f(x + 1), which is no product; f(x, y) is read as one."""
+    start, depth = self._at, self._depth
+    argument = self._atom()
+    if trees.is_expression(argument):
+      return trees.Call("apply", (function, argument))
+    self._at, self._depth = start, depth
+    return function
 
   def _count(self, letter: str) -> trees.Tree:
     """C(10, 3) or P(10, 3); else the letter alone."""
-    start = self._at
+    start, depth = self._at, self._depth
     try:
       self._take()
       n, k = (operations.expression(item) for item in self._items_until(")"))
@@ -333,9 +362,11 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
           if letter == "C":
             return chosen
           return trees.multiply(chosen, trees.Call("factorial", (k,)))
+    except trees.BoundExceeded:
+      raise
     except (cursor.NotUnderstood, ValueError):
       pass
-    self._at = start
+    self._at, self._depth = start, depth
     return self._symbol(letter)
 
   def _symbol(self, name: str) -> trees.Tree:
@@ -366,7 +397,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     phrase = folded
     while self._next.kind in ("word", "letter", "number"):
       phrase += tokens.fold(self._take().text)
-    return _PHRASES.get(phrase, trees.Words(phrase))
+    return PHRASES.get(phrase, trees.Words(phrase))
 
   def _mark(self, token: tokens.Token) -> trees.Tree:
     if token.text in _CLOSERS:
@@ -602,10 +633,18 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
       word = tokens.fold(self._next.text) or self._next.text
       if word in self.STOP_WORDS:
         break
+      is_last = self._tokens[self._at + 1].kind != "word"
+      if word in units.MEANINGFUL or (
+        is_last and word in units.MEANINGFUL_LAST
+      ):
+        raise cursor.NotUnderstood(f"what {word!r} does to a number")
       if word == "to" and self._tokens[self._at + 1].kind == "number":
         break  # "5 to 6" is a ratio.
       self._take()
       found = True
+      if word.endswith("ed") and not self.units:
+        if word in units.SQUARED or word in units.CUBED:
+          raise cursor.NotUnderstood(f"{word!r} after no unit")
       if word in units.SQUARED or word in units.CUBED:
         exponent = 2 if word in units.SQUARED else 3
         if word.endswith("ed") and len(self.units) == 1:

@@ -246,7 +246,8 @@ def _clean(text: str) -> str:
   text = text.replace("$", "").replace("~", " ")
   text = _without_thousands(text)
   text = " ".join(text.split())
-  text = text.lstrip(' *`,;:"#').rstrip(' *`.,;:"')
+  is_starred = text.endswith("^*")  # a conjugate
+  text = text.lstrip(' *`,;:"#').rstrip(' *`.,;:"') + "*" * is_starred
   if text.startswith("__") and text.endswith("__"):
     text = text.strip("_")
   while len(text) > 2 and text[0] == text[-1] == "'":

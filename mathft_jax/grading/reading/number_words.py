@@ -48,6 +48,7 @@ _WORD = "|".join(
     reverse=True,
   )
 )
+_PARTS_OF_DIGITS = re.compile(rf"(\d+)[ -]({'|'.join(_PARTS)})", re.IGNORECASE)
 _RUN = re.compile(
   rf"(?:an? (?=(?:{_WORD})(?![A-Za-z])))?(?:{_WORD})"
   rf"(?:(?: |-| and | and a )(?:{_WORD})(?![A-Za-z]))*(?![A-Za-z-])",
@@ -61,6 +62,9 @@ def in_digits(text: str) -> str:
   A text that begins with none is returned as it is, and so is one that begins
   with an ordinal.
   """
+  parts = _PARTS_OF_DIGITS.fullmatch(text)
+  if parts:
+    return f"{parts[1]}/{_PARTS[parts[2].lower()]}"
   run = _RUN.match(text)
   if run is None:
     return text

@@ -7,6 +7,7 @@ from mathft_jax.grading import trees
 from mathft_jax.grading.reading import cursor
 
 _MAX_DETERMINANT = 4
+_MAX_NODES = 2_000
 
 
 def require_expression(tree: trees.Tree) -> None:
@@ -64,13 +65,25 @@ def sum_of_matrices(matrices: Sequence[trees.Tree]) -> trees.Tree:
   )
 
 
+def transposed(tree: trees.Tree) -> trees.Tree:
+  """A matrix with rows for columns; a tuple is one row."""
+  if isinstance(tree, trees.Group):
+    tree = trees.Matrix((tree.items,))
+  if not isinstance(tree, trees.Matrix):
+    raise cursor.NotUnderstood("a transposed thing that is no matrix")
+  return trees.Matrix(tuple(zip(*tree.rows, strict=True)))
+
+
 def determinant(tree: trees.Tree) -> trees.Tree:
   """Expands by the first row; bounded, as it has n! terms."""
   if not isinstance(tree, trees.Matrix) or len(tree.rows) != len(tree.rows[0]):
     raise cursor.NotUnderstood("a determinant of what is not square")
   if len(tree.rows) > _MAX_DETERMINANT:
     raise trees.BoundExceeded("a large determinant")
-  return _minor(tree.rows)
+  expanded = _minor(tree.rows)
+  if trees.num_nodes(expanded) > _MAX_NODES:  # of a determinant of determinants
+    raise trees.BoundExceeded("a large determinant")
+  return expanded
 
 
 def _minor(rows: Sequence[Sequence[trees.Tree]]) -> trees.Tree:
@@ -101,11 +114,6 @@ def call(
     return trees.multiply(args[0], trees.invert(args[1]))
   if len(args) != 1:
     raise cursor.NotUnderstood(f"{name} of {len(args)} arguments")
-  if name == "cis":
-    sine = trees.Call("sin", args)
-    return trees.add(
-      trees.Call("cos", args), trees.multiply(trees.IMAGINARY_UNIT, sine)
-    )
   if name == "cbrt":
     return trees.Call("root", (args[0], trees.number(3)))
   if name == "exp":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 from mathft_jax.grading import trees, units
 from mathft_jax.grading.reading import (
@@ -31,6 +32,12 @@ _OTHERWISE = frozenset("otherwise else elsewhere".split())
 _CONDITION_WORDS = _OTHERWISE | frozenset("if for when where".split())
 
 
+# Of a text with such marks the letters alone say nothing; a hyphen is none.
+_NO_WORDS = re.compile(r"[\d\\+*/^=<>_|]|(?<![A-Za-z]{2})-|-(?![A-Za-z]{2})")
+# Three capitals and more are a word: HTH, ABCD.
+_CAPITALS = re.compile(r"[A-Z]{3,}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
   """What an answer was understood as.
@@ -54,8 +61,10 @@ def parse(text: str) -> Answer:
   if len(text) > normalize.MAX_LENGTH:
     return Answer(trees.Unread(text, True), frozenset(), "", text)
   text = phrases.core(text)
-  letters = "" if any(c.isdigit() or c == "\\" for c in text) else text
-  letters = tokens.fold(letters)
+  letters = "" if _NO_WORDS.search(text) else tokens.fold(text)
+  if _CAPITALS.fullmatch(text):
+    tree = expressions.PHRASES.get(letters, trees.Words(letters))
+    return Answer(tree, frozenset(), letters, text)
   try:
     parser = _Parser(tokens.tokenize(text))
     tree = signs.expanded(parser.whole())
@@ -73,7 +82,8 @@ class _Parser(expressions.ExpressionParser):
   _divides = True  # whether a colon makes a ratio
 
   def whole(self) -> trees.Tree:
-    items = [self._item()]
+    self._item_units: list[set[tuple[str, int]]] = []
+    items = [self._measured_item()]
     if self._at_condition():
       return self._inline_cases(items[0])
     separators = []
@@ -81,16 +91,39 @@ class _Parser(expressions.ExpressionParser):
       if self._next.kind == "end":
         break
       separators.append(separator)
-      items.append(self._item())
+      items.append(self._measured_item())
     if self._next.kind != "end":
       raise cursor.NotUnderstood(f"{self._next.text!r} is left over")
     if len(items) == 1:
       return items[0]
+    items = self._with_own_units(items)
     if progressions.ELLIPSIS in items:
       return trees.Collection(
         progressions.filled(items), joined_by=separators[-1]
       )
     return _grouped(items, separators)
+
+  def _measured_item(self) -> trees.Tree:
+    before, self.units = self.units, set()
+    item = self._item()
+    self._item_units.append(self.units)
+    self.units = before | self.units
+    return item
+
+  def _with_own_units(self, items: list[trees.Tree]) -> list[trees.Tree]:
+    """5 cm, 6 m: where units differ, each stays with its number."""
+    if (
+      len({frozenset(measured) for measured in self._item_units if measured})
+      < 2
+    ):
+      return items
+    self.units = set()
+    return [
+      trees.multiply(item, trees.Symbol(f"unit {sorted(measured)}"))
+      if measured and trees.is_expression(item)
+      else item
+      for item, measured in zip(items, self._item_units, strict=True)
+    ]
 
   def _take_separators(self) -> str:
     """Returns the first separator of a run such as ", and", or ""."""
@@ -258,11 +291,12 @@ class _Parser(expressions.ExpressionParser):
       self._take_if("}")
       return tree
     bars, self._bars = self._bars, 0
-    start = self._at
+    start, depth = self._at, self._depth
     try:
       tree = self._such()
     except cursor.NotUnderstood:
-      self._at, self._divides, self._bars = start, True, 0
+      self._at, self._depth = start, depth
+      self._divides, self._bars = True, 0
       tree = trees.Collection(self._items_until("}"), is_set=True)
     self._bars = bars
     return tree

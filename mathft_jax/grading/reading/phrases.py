@@ -43,8 +43,8 @@ _COMPARISONS = {
 _COMPARISON = re.compile(
   rf"(?<![A-Za-z])([a-z]) is ({'|'.join(_COMPARISONS)}) ?(?=\S)"
 )
-_YES_OR_NO = re.compile(r"(yes|no|true|false)[,.;:] .*", re.IGNORECASE)
-_MISSING = re.compile(r".*(?:does not|doesn't) exist", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"(yes|no|true|false)[,.;:] [^\d=]*", re.IGNORECASE)
+_MISSING = re.compile(r"[A-Za-z ]*(?:does not|doesn't) exist", re.IGNORECASE)
 _INTEGER = re.compile(
   r"[, ]*\(?(?:where|for|with)?(?: (?:all|any|every|some))?"
   r"(?: integers? (?P<before>[a-z])"
@@ -86,7 +86,12 @@ _NAMES_MORE = re.compile(
   rf"(?<=\d) (?!(?:{'|'.join(units.BY_WORD)})(?![A-Za-z]))[A-Za-z]"
 )
 # "There are none, so 0": what was shown is after the last of these.
-_CONCLUSION = re.compile(r".*(?:, (?:so|hence|thus|therefore),? |\\implies ?)")
+_CONCLUSION = re.compile(
+  r".*(?:, (?:so|hence|thus|therefore),? |[=<>].*\\implies ?)"
+)
+_ABBREVIATION = re.compile(
+  r"(?<![A-Za-z])(sq|cu|ft|in|yd|mi|lbs?|oz|hrs?|min|secs?)\.(?= |$|[a-z])"
+)
 _DATE = re.compile(r"(?:the )?(\d{1,2}) of ([A-Z][a-z]+)")
 _DAY_FIRST = re.compile(
   r"(\d{1,2}) (January|February|March|April|May|June|July|August|September"
@@ -194,6 +199,7 @@ def _said(text: str) -> str:
     return yes_or_no[1]
   if _MISSING.fullmatch(text):
     return "does not exist"
+  text = _ABBREVIATION.sub(r"\1 ", text).strip()
   text = _REMARK.sub("", text)
   text = _COMPARISON.sub(lambda c: c[1] + _COMPARISONS[c[2]], text)
   text = _OUT_OF.sub(r"\\frac{\1}{\2}", text)

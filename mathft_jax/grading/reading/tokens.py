@@ -102,7 +102,9 @@ def tokenize(text: str) -> list[Token]:
     if kind == "letters":
       before = text[match.start() - 1 : match.start()]
       spaced = spaced or not before.isalnum()  # as in "}units"
-      tokens.extend(_letters(found, spaced))
+      # "180 mi" is a distance, "180mi" may be a product.
+      is_measured = spaced and bool(tokens) and tokens[-1].kind == "number"
+      tokens.extend(_letters(found, spaced, is_measured))
     elif kind == "rate":
       length, _, duration = found.partition("/")
       tokens.append(Token("word", length, spaced, True))
@@ -136,7 +138,7 @@ def fold(text: str) -> str:
   return "".join(filter(str.isalnum, text)).lower()
 
 
-def _letters(run: str, spaced: bool) -> list[Token]:
+def _letters(run: str, spaced: bool, is_measured: bool) -> list[Token]:
   run = _FUNCTION_ALIASES.get(run, run)
   lower = run.lower()
   if lower in _SEPARATORS:
@@ -153,7 +155,7 @@ def _letters(run: str, spaced: bool) -> list[Token]:
     return [Token("function", run[:-1], spaced), Token("letter", run[-1])]
   is_word = (
     lower in units.SHORT
-    or (lower in units.BY_WORD and len(run) > 2)
+    or (lower in units.BY_WORD and len(run) > (1 if is_measured else 2))
     or lower in _SHORT_WORDS
     or (len(run) >= 4 and spaced)
   )
