@@ -60,19 +60,14 @@ def _show(args: argparse.Namespace) -> int:
     lengths.check_suffix(args.histogram)
     if not args.num_lengths:
       raise ValueError("--histogram needs lengths; --num_lengths is 0")
-  provider = _provider(args, data)
+  provider = _provider(args)
   unknown = sorted(limits.keys() - provider.output_features.keys())
   if unknown:
     raise ValueError(
       f"--length {unknown[0]}: {args.task} has no such feature, only"
       f" {', '.join(provider.output_features)}"
     )
-  dataset = provider.get_dataset(
-    sequence_length=None, split=args.split, shuffle=False, num_epochs=1
-  )
-  dataset = dataset.map(
-    lambda example: {name: example[name] for name in provider.output_features}
-  )
+  dataset = _dataset(args, provider, data)
   for number, lines in enumerate(
     _shown(dataset.take(args.num_examples), provider), start=1
   ):
@@ -83,14 +78,12 @@ def _show(args: argparse.Namespace) -> int:
   return 0
 
 
-def _provider(
-  args: argparse.Namespace, data: Mapping[str, str]
-) -> "seqio.Task | seqio.Mixture":
-  """The task, with its data bound; ValueError for what does not fit it."""
+def _provider(args: argparse.Namespace) -> "seqio.Task | seqio.Mixture":
+  """The task; ValueError for a name, split or vocabulary that is not there."""
   third_party_logs.import_tensorflow()
   import seqio
 
-  from mathft_jax.data import features, locations, vocabulary
+  from mathft_jax.data import features, vocabulary
 
   _register_all_tasks()
   names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
@@ -101,19 +94,6 @@ def _provider(
       f" {', '.join(sorted(names))}"
     )
   provider = seqio.get_mixture_or_task(args.task)
-  # Generated sources read nothing and have no location.
-  read = {
-    getattr(task.source, "location", "")
-    for task in seqio.get_subtasks(provider)
-  } - {""}
-  unused = sorted(data.keys() - read)
-  if unused:
-    raise ValueError(
-      f"--data {unused[0]}=...: {args.task} does not read it"
-      f"{errors.did_you_mean(unused[0], read)}; it reads"
-      f" {', '.join(sorted(read)) or 'no files'}"
-    )
-  locations.bind(data)
   if args.vocabulary:
     provider = features.with_vocabulary(
       provider, vocabulary.load_vocabulary(args.vocabulary)
@@ -124,6 +104,31 @@ def _provider(
       f" {', '.join(sorted(provider.splits))}"
     )
   return provider
+
+
+def _dataset(
+  args: argparse.Namespace,
+  provider: "seqio.Task | seqio.Mixture",
+  data: Mapping[str, str],
+) -> Any:
+  """Inputs and targets; ValueError for data that are not read for them."""
+  from mathft_jax.data import locations
+
+  locations.bind(data)
+  with locations.watched() as read:
+    dataset = provider.get_dataset(
+      sequence_length=None, split=args.split, shuffle=False, num_epochs=1
+    )
+  unused = sorted(data.keys() - read)
+  if unused:
+    raise ValueError(
+      f"--data {unused[0]}=...: {args.task} does not read it"
+      f"{errors.did_you_mean(unused[0], read)}; it reads"
+      f" {', '.join(sorted(read)) or 'no files'}"
+    )
+  return dataset.map(
+    lambda example: {name: example[name] for name in provider.output_features}
+  )
 
 
 # Examples ---------------------------------------------------------------------

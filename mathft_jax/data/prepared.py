@@ -43,11 +43,6 @@ class _Rows(seqio.DataSource):
     self._to_dataset = to_dataset
 
   @property
-  def location(self) -> str:
-    """The name under which `locations` knows where the rows lie."""
-    return self._source
-
-  @property
   def supports_arbitrary_sharding(self) -> bool:
     return True
 

@@ -181,6 +181,15 @@ def test_the_histogram_is_written(show, tmp_path, suffix):
     assert (b"<pre>" in content) == (suffix == ".html")
 
 
+def test_data_beside_those_that_a_task_reads_are_refused(show, graded):
+  _, error = show(
+    *("math_evaluate_xent", "--data", f"evaluator={graded}"),
+    *("--data", f"evaluater={graded}"),
+  )
+  assert "evaluater=...: math_evaluate_xent does not read it" in error
+  assert "did you mean evaluator?; it reads evaluator" in error
+
+
 @pytest.mark.parametrize(
   ("arguments", "expected"),
   [
@@ -190,12 +199,12 @@ def test_the_histogram_is_written(show, tmp_path, suffix):
       ["arith_terse_generate", "--data=math=x"],
       "--data math=...: arith_terse_generate does not read it; it reads no fil",
     ),
-    (["math_generate", "--data=maht=x"], "did you mean math?; it reads math"),
+    (["math_generate", "--data=maht=x"], "(bound now: ['maht'])"),
     (
       ["math_prm800k_generate", "--data=math=x", "--data=math=y"],
       "--data math=... is given twice",
     ),
-    (["math_generate"], "nobody told where the prepared rows of 'math' lie"),
+    (["math_generate"], "'math' lie; give --data math=/path/to/rows to mathf"),
     (
       ["arith_terse_generate", "--length=input=5"],
       "--length input: arith_terse_generate has no such feature, only inputs",

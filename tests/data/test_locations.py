@@ -27,3 +27,13 @@ def test_a_directory_that_is_not_there_is_named(tmp_path):
   locations.bind({"math": tmp_path / "nowhere"})
   with pytest.raises(FileNotFoundError, match="nowhere"):
     locations.find("math")
+
+
+def test_what_is_looked_for_is_watched_found_or_not(tmp_path):
+  locations.bind({"watched_a": tmp_path})
+  with locations.watched() as outer:
+    locations.find("watched_a")
+    with locations.watched() as inner, pytest.raises(ValueError):
+      locations.find("watched_b")
+  locations.find("watched_a")
+  assert (outer, inner) == ({"watched_a", "watched_b"}, {"watched_b"})
