@@ -117,7 +117,12 @@ def _dataset(
   locations.bind(data)
   with locations.watched() as read:
     dataset = provider.get_dataset(
-      sequence_length=None, split=args.split, shuffle=False, num_epochs=1
+      sequence_length=None,
+      split=args.split,
+      shuffle=False,
+      num_epochs=1,
+      # TensorFlow would warn that the cache is not filled to its end.
+      try_in_mem_cache=False,
     )
   unused = sorted(data.keys() - read)
   if unused:
