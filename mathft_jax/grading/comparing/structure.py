@@ -56,6 +56,8 @@ def compare(
     # Who leaves the base out still writes its digits.
     based, other = (a, second) if isinstance(a, trees.Based) else (b, first)
     assert isinstance(based, trees.Based)
+    if other.units:
+      return False
     if based.digits.lower() == other.text.lower():
       return True
   as_times = times.same(first, second)

@@ -25,6 +25,9 @@ def same(first: parse.Answer, second: parse.Answer) -> bool | None:
   marker out is right, who gives the other one is not.
   """
   a, b = _read(first), _read(second)
+  markers = [first.units & _MARKERS.keys(), second.units & _MARKERS.keys()]
+  if any(markers) and first.units and second.units and not all(markers):
+    return False  # 9 a.m. is not 9 minutes.
   if any(map(_has_padding, (first, second))) and (a is None or b is None):
     return False  # 9:05 is no fraction.
   if a is None or b is None or not (a.is_certain or b.is_certain):
