@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 # Written into grades files; raised whenever a verdict may change.
 GRADER = "mathft-3"
 
-# For all stages but the symbolic one, which has a clock of its own.
+# Of computing values; the symbolic stage has a clock of its own.
 NUMERIC_LIMIT_S = 0.5
 
 # Conventions are for answers of ordinary length.

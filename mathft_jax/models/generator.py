@@ -29,6 +29,8 @@ class Generator(decoder_model.DecoderModel):
   def FEATURE_CONVERTER_CLS(self) -> Any:
     from mathft_jax.data import converters  # TensorFlow, only for training.
 
+    if self.vocabulary is None:  # A model that only holds parameters.
+      return converters.DecoderOnlyFeatureConverter
     return functools.partial(
       converters.DecoderOnlyFeatureConverter, bos_id=self.start_id
     )

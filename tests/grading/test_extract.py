@@ -128,9 +128,9 @@ def test_generator_targets_yield_their_answer():
 )
 def test_a_megabyte_of_anything_takes_a_second_at_most(unit):
   text = unit * (1_000_000 // len(unit))
-  start = time.perf_counter()
+  start = time.process_time()  # A busy machine is no fault of the extractor.
   extract.extract_answer(text, takes_last_number=True)
-  assert time.perf_counter() - start < 1.5
+  assert time.process_time() - start < 1.5
 
 
 def test_boxes_of_all_real_solutions_are_found(shared_dir):

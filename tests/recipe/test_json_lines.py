@@ -5,12 +5,17 @@ import pathlib
 
 from mathft_jax import samples
 from mathft_jax.cli import recipe
+from mathft_jax.data import locations
 from mathft_jax.sources import arithmetic, json_lines
 
 _TINY = pathlib.Path(__file__).parent / "tiny.gin"
 
 
-def test_a_file_with_names_of_its_own_goes_through_all_stages(tmp_path):
+def test_a_file_with_names_of_its_own_goes_through_all_stages(
+  tmp_path, monkeypatch
+):
+  # What is bound here holds problems out that other tests train on.
+  monkeypatch.setattr(locations, "_bound", {})
   path = tmp_path / "mine.jsonl"
   rows = arithmetic.problems("train", arithmetic.STYLES[0], num_problems=400)
   with path.open("w", encoding="utf-8") as file:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import math
 import random
 import threading
 import time
@@ -48,18 +47,29 @@ _INTEGERS = frozenset("nkmij")
 _FIRST_FAR_POINT = 7
 
 
-# When to stop in this thread, by the monotonic clock.
+# How long this thread may compute yet: its own time, so that neither a busy
+# machine nor the import of mpmath decides a verdict.
 _clock = threading.local()
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
   """Within it, evaluation raises BoundExceeded once the time is over."""
-  _clock.deadline = time.monotonic() + seconds
+  _clock.limit, _clock.deadline = seconds, None
   try:
     yield
   finally:
-    del _clock.deadline
+    _clock.limit = _clock.deadline = None
+
+
+def _check_clock() -> None:
+  if getattr(_clock, "limit", None) is None:
+    return
+  now = time.thread_time()
+  if _clock.deadline is None:  # The first value within the limit.
+    _clock.deadline = now + _clock.limit
+  elif now > _clock.deadline:
+    raise trees.BoundExceeded("values that take long")
 
 
 class _Undefined(ValueError):
@@ -306,8 +316,7 @@ def _evaluate(
   tree: trees.Tree, lookup: Callable[[str], Any], is_real: bool
 ) -> Any:
   context = _context()
-  if time.monotonic() > getattr(_clock, "deadline", math.inf):
-    raise trees.BoundExceeded("values that take long")
+  _check_clock()
   if isinstance(tree, trees.Number):
     number = tree.value
     value = context.mpf(number.numerator) / number.denominator
