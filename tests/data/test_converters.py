@@ -47,22 +47,6 @@ def _expected(inputs: list, targets: list, bos_id: int = 0) -> dict:
   }
 
 
-def _pack_by_hand(examples) -> list[list[int]]:
-  """Returns the examples' numbers in each row, by first fit."""
-  rows: list[list[int]] = []
-  room: list[int] = []
-  for number, (inputs, targets) in enumerate(examples):
-    size = len(inputs) + len(targets)
-    fits = [row for row, left in enumerate(room) if left >= size]
-    if not fits:
-      rows.append([])
-      room.append(_LENGTH)
-      fits = [len(rows) - 1]
-    rows[fits[0]].append(number)
-    room[fits[0]] -= size
-  return rows
-
-
 def test_unpacked_examples_are_those_made_by_hand():
   examples = _examples(20)
   rows = _convert(
@@ -90,12 +74,12 @@ def test_dtypes_of_a_batch():
 
 
 @pytest.mark.parametrize("num_examples", [1, 7, 60])
-def test_packing_is_first_fit_and_changes_no_example(num_examples):
+def test_packing_is_best_fit_and_changes_no_example(num_examples, pack_by_hand):
   examples = _examples(num_examples)
   rows = _convert(
     converters.DecoderOnlyFeatureConverter(pack=True, bos_id=3), examples
   )
-  by_hand = _pack_by_hand(examples)
+  by_hand = pack_by_hand([len(i) + len(t) for i, t in examples], _LENGTH)
   assert len(rows) == len(by_hand)
   for row, numbers in zip(rows, by_hand, strict=True):
     expected = {name: [] for name in row}
