@@ -1,6 +1,7 @@
 """JSON Lines files: one reader for all that the project reads."""
 
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -10,29 +11,25 @@ from typing import Any
 
 
 def read(
-  path: str | os.PathLike[str],
+  path: str | os.PathLike[str], shard_index: int = 0, num_shards: int = 1
 ) -> Iterator[tuple[int, dict[str, Any]]]:
   """Yields (line number from 1, object) of a `.jsonl` or `.jsonl.gz` file.
 
   Lines end in LF alone, since mathematical text may hold other line breaks of
-  Unicode; blank lines are passed over. Raises FileNotFoundError, and
-  ValueError with file and line where a line is no JSON object in UTF-8 or a
-  compressed file is damaged or cut short.
+  Unicode; blank lines are passed over. Of several shards, each has every
+  `num_shards`-th row, and does not look into the others'.
+
+  Raises FileNotFoundError, and ValueError with file and line where a line is
+  no JSON object in UTF-8 or a compressed file is damaged or cut short.
   """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f"{path} does not exist or is no file")
-  number = 0
-  try:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-      for number, line in enumerate(lines, start=1):
-        if line.strip():
-          yield number, parse(line, f"{path}:{number}")
-  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-    raise ValueError(
-      f"{path}:{number + 1}: the compressed file is damaged or cut short"
-      f" ({error}); fetch or write it again"
-    ) from error
+  lines = itertools.islice(_lines(path), shard_index, None, num_shards)
+  for number, line in lines:
+    yield number, parse(line, f"{path}:{number}")
+
+
+def count(path: str | os.PathLike[str]) -> int:
+  """Returns how many rows `read` yields, without looking into them."""
+  return sum(1 for _ in _lines(path))
 
 
 def parse(line: bytes, where: str) -> dict[str, Any]:
@@ -48,6 +45,24 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
   if not isinstance(row, dict):
     raise ValueError(f"{where}: expected a JSON object, not {row!r:.80}")
   return row
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+  """Yields (line number from 1, line) of the lines that are not blank."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path} does not exist or is no file")
+  number = 0
+  try:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+      for number, line in enumerate(lines, start=1):
+        if line.strip():
+          yield number, line
+  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    raise ValueError(
+      f"{path}:{number + 1}: the compressed file is damaged or cut short"
+      f" ({error}); fetch or write it again"
+    ) from error
 
 
 def _reject_constant(name: str):

@@ -37,11 +37,6 @@ class _RowConverter(seqio.FeatureConverter):
     length = sum(task_feature_lengths.values())
     return dict.fromkeys(self._specs(), length)
 
-  def layout(self, task_feature_lengths: Mapping[str, int]) -> tokenized.Layout:
-    """Returns what this converter does, for examples that are no data set."""
-    length = sum(task_feature_lengths.values())
-    return tokenized.Layout(length, self.bos_id, self.pack)
-
   def _specs(self) -> Mapping[str, _Spec]:
     """Returns the features of a row."""
     specs = dict(self.MODEL_FEATURES)
@@ -53,7 +48,9 @@ class _RowConverter(seqio.FeatureConverter):
   def _convert_features(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    layout = self.layout(task_feature_lengths)
+    layout = tokenized.Layout(
+      sum(task_feature_lengths.values()), self.bos_id, self.pack
+    )
     specs = self._specs()
 
     # NumPy lays out a window many times as fast as TensorFlow's operations,
@@ -73,7 +70,7 @@ class _RowConverter(seqio.FeatureConverter):
     def convert(window: _Example) -> _Example:
       rows = tf.numpy_function(
         to_rows,
-        [*_flat(window["inputs"]), *_flat(window["targets"])],
+        [*flatten(window["inputs"]), *flatten(window["targets"])],
         [spec.dtype for spec in specs.values()],
       )
       for row, spec in zip(rows, specs.values(), strict=True):
@@ -137,8 +134,10 @@ class PairFeatureConverter(_RowConverter):
     super().__init__(pack=False, **kwargs)
 
 
-def _flat(feature: tf.Tensor | tf.RaggedTensor) -> list[tf.Tensor]:
+def flatten(
+  feature: tf.Tensor | tf.RaggedTensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns a window's values, one example behind the other, and lengths."""
   if not isinstance(feature, tf.RaggedTensor):  # All have the same length.
     feature = tf.RaggedTensor.from_tensor(feature)
-  return [feature.values, feature.row_lengths()]
+  return feature.values, feature.row_lengths()

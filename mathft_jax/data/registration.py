@@ -38,6 +38,7 @@ def add_generator_task(
       preprocessors.generator_texts,
       seqio.preprocessors.tokenize,
       seqio.preprocessors.append_eos,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.output_features(
@@ -77,6 +78,7 @@ def add_evaluator_tasks(
     preprocessors=[
       preprocessors.evaluator_texts,
       preprocessors.tokenize_verdicts,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.output_features(loaded, add_eos=False),
@@ -86,8 +88,9 @@ def add_evaluator_tasks(
     f"{prefix}_evaluate_pairs",
     source=prepared.graded_candidates(source),
     preprocessors=[
-      preprocessors.evaluator_pairs,
+      _pairs,
       preprocessors.tokenize_pairs,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.pair_output_features(loaded),
@@ -111,3 +114,9 @@ def check_registered(names: Iterable[str]) -> None:
 
 def _num_train_examples(task: seqio.Task) -> float:
   return float(task.num_input_examples("train") or 0)
+
+
+def _pairs(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  # SeqIO warns of steps before its placeholder that have a seed; here it is
+  # the same always.
+  return preprocessors.evaluator_pairs(dataset)

@@ -67,9 +67,14 @@ def find(directory: str | os.PathLike, stem: str) -> pathlib.Path | None:
 
 
 def read_split(
-  directory: str | os.PathLike, split: str
+  directory: str | os.PathLike,
+  split: str,
+  shard_index: int = 0,
+  num_shards: int = 1,
 ) -> Iterator[SolvedProblem]:
   """Yields one split's rows of a directory that `write_splits` filled.
+
+  Shards are those of `jsonl.read`.
 
   Raises FileNotFoundError, and ValueError with file and line for a bad row.
   """
@@ -79,7 +84,7 @@ def read_split(
       f"{path} does not exist; `mathft data prepare --output {directory}`"
       " writes it"
     )
-  return _read_file(path, {}, split=split)
+  return _read_file(path, {}, split, shard_index, num_shards)
 
 
 def problems(directory: str | os.PathLike, split: str) -> list[Problem]:
@@ -134,9 +139,13 @@ def text_id(text: str) -> str:
 
 
 def _read_file(
-  path: pathlib.Path, fields: Fields, *, split: str | None
+  path: pathlib.Path,
+  fields: Fields,
+  split: str | None,
+  shard_index: int = 0,
+  num_shards: int = 1,
 ) -> Iterator[SolvedProblem]:
-  for number, row in jsonl.read(path):
+  for number, row in jsonl.read(path, shard_index, num_shards):
     yield _solved_problem(row, fields, split, path, f"{path}:{number}")
 
 
