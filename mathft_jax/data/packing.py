@@ -16,6 +16,11 @@ class Rows:
   examples: Int[np.ndarray, " E"]
   starts: Int[np.ndarray, " R+1"]
 
+  def part(self, first: int, last: int) -> "Rows":
+    """Returns the rows first ... last - 1."""
+    starts = self.starts[first : last + 1]
+    return Rows(self.examples[starts[0] : starts[-1]], starts - starts[0])
+
 
 class Packing:
   """The rows of a set of examples, none of which is cut.
