@@ -1,6 +1,8 @@
 """Tests of mathft_jax.training.finetune on a tiny transformer."""
 
+import dataclasses
 import json
+import logging
 
 import jax
 import numpy as np
@@ -148,6 +150,29 @@ def test_parameters_of_another_model_are_named(model, tmp_path, make_params):
   wrong["embedding"] = wrong["embedding"][:5]
   with pytest.raises(ValueError, match=r"\['embedding'\] is \(5, 16\), not"):
     _run(model, tmp_path, params=wrong)
+
+
+@pytest.mark.parametrize(
+  ("lengths", "num_too_long", "level"),
+  [
+    ({"inputs": 21, "targets": 16}, 0, "INFO"),
+    ({"inputs": 20, "targets": 16}, 2, "WARNING"),
+    ({"inputs": 21, "targets": 14}, 8, "WARNING"),
+  ],
+)
+def test_examples_that_are_left_out_are_logged_once(
+  model, tmp_path, caplog, lengths, num_too_long, level
+):
+  config = dataclasses.replace(_CONFIG, feature_lengths=lengths, num_steps=2)
+  with caplog.at_level(logging.INFO, finetune.__name__):
+    finetune.finetune(model, _TASK, config, _Evaluate(0.0), model_dir=tmp_path)
+  (record,) = [r for r in caplog.records if r.name == finetune.__name__]
+  assert record.levelname == level
+  share = f"{100 * num_too_long / 40:.1f} %"
+  message = record.getMessage()
+  assert f"{_TASK}: {num_too_long} of the 40 examples" in message
+  assert f"({share}) are longer than" in message
+  assert ("MORE THAN 10%" in message) == (num_too_long > 4)
 
 
 def test_pairs_cannot_be_packed(model, arith_vocabulary, tmp_path):
