@@ -112,7 +112,8 @@ class PairFeatureConverter(_RowConverter):
   """inputs [length, 2] and targets [1, 2] to [2, T]: row 0 the incorrect.
 
   Each row is what DecoderOnlyFeatureConverter makes of its half of the pair.
-  Pairs cannot be packed.
+  With `pack`, both halves of a pair stand in the same segment of their rows;
+  a pair takes as much of both as its longer half.
   """
 
   TASK_FEATURES = {
@@ -124,14 +125,17 @@ class PairFeatureConverter(_RowConverter):
     "decoder_target_tokens": _Spec(dtype=tf.int32, rank=2, sequence_dim=1),
     "decoder_loss_weights": _Spec(dtype=tf.float32, rank=2, sequence_dim=1),
   }
+  # SeqIO takes these for features of rank 1, and says that packing others
+  # needs operations of one's own.
+  PACKING_FEATURE_DTYPES = {}
 
   def __init__(self, pack: bool = False, **kwargs):
-    """Raises ValueError if `pack` is true."""
+    super().__init__(pack=pack, use_custom_packing_ops=pack, **kwargs)
     if pack:
-      raise ValueError(
-        "pairs cannot be packed; set pack = False for tasks of pairs"
-      )
-    super().__init__(pack=False, **kwargs)
+      spec = _Spec(dtype=tf.int32, rank=2, sequence_dim=1)
+      names = DecoderOnlyFeatureConverter.PACKING_FEATURE_DTYPES
+      packing_features = dict.fromkeys(names, spec)
+      self.MODEL_FEATURES = {**self.MODEL_FEATURES, **packing_features}
 
 
 def flatten(

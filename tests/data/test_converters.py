@@ -150,6 +150,59 @@ def test_each_half_of_a_pair_is_converted_like_a_single_example():
   assert rows["decoder_loss_weights"].sum() == 2
 
 
-def test_pairs_cannot_be_packed():
-  with pytest.raises(ValueError, match="pack = False"):
-    converters.PairFeatureConverter(pack=True)
+def _pairs(num_pairs: int) -> list[dict[str, np.ndarray]]:
+  """Pairs of halves of different lengths, with one target each."""
+  rng = np.random.default_rng(0)
+  pairs = []
+  for sizes in rng.integers(1, 7, (num_pairs, 2)):
+    inputs = rng.integers(1, 100, (sizes.max(), 2))
+    inputs[np.arange(sizes.max())[:, None] >= sizes] = 0
+    pairs.append({"inputs": inputs, "targets": rng.integers(1, 100, (1, 2))})
+  return pairs
+
+
+def test_packed_pairs_stay_together_in_one_segment():
+  pairs = _pairs(30)
+  lengths = {"inputs": 11, "targets": 1}
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(pairs),
+    output_signature={
+      name: tf.TensorSpec([None, 2], tf.int32) for name in lengths
+    },
+  )
+  packed, alone = (
+    list(
+      converters.PairFeatureConverter(pack=pack)(
+        dataset, task_feature_lengths=lengths
+      ).as_numpy_iterator()
+    )
+    for pack in (True, False)
+  )
+  assert len(packed) < len(alone) / 1.5
+  found = []
+  for row in packed:
+    segments = row["decoder_segment_ids"]
+    assert segments[0].max() == segments[1].max()
+    for segment in range(1, segments.max() + 1):
+      halves = []
+      for half in range(2):
+        mask = segments[half] == segment
+        positions = row["decoder_positions"][half][mask]
+        assert positions.tolist() == [*range(mask.sum())]
+        halves.append(
+          [
+            row[name][half][mask].tolist()
+            for name in converters.PairFeatureConverter.MODEL_FEATURES
+          ]
+        )
+      found.append(halves)
+  expected = []
+  for row in alone:
+    sizes = (row["decoder_target_tokens"] != 0).sum(axis=1)
+    expected.append(
+      [
+        [row[name][half][:size].tolist() for name in row]
+        for half, size in enumerate(sizes)
+      ]
+    )
+  assert sorted(found) == sorted(expected)

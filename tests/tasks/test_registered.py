@@ -127,6 +127,7 @@ def test_arithmetic_batches_are_those_of_seqios_pipeline(name):
     ("math_generate", True),
     ("prm800k_generate", False),
     ("math_evaluate_xent", True),
+    ("math_evaluate_pairs", True),
     ("math_evaluate_pairs", False),
   ],
 )

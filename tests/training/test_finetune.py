@@ -175,9 +175,11 @@ def test_examples_that_are_left_out_are_logged_once(
   assert ("MORE THAN 10%" in message) == (num_too_long > 4)
 
 
-def test_pairs_cannot_be_packed(model, arith_vocabulary, tmp_path):
+def test_a_task_without_pairs_is_no_task_for_a_loss_on_pairs(
+  model, arith_vocabulary, tmp_path
+):
   pairs = evaluator.MarginEvaluator(model.module, arith_vocabulary)
-  with pytest.raises(ValueError, match="set pack = False"):
+  with pytest.raises(ValueError, match="incorrect rank .*: Got 1, expected 2"):
     _run(pairs, tmp_path)
 
 
