@@ -72,6 +72,7 @@ class _RowConverter(seqio.FeatureConverter):
         to_rows,
         [*flatten(window["inputs"]), *flatten(window["targets"])],
         [spec.dtype for spec in specs.values()],
+        stateful=False,  # T5X saves iterators, which may hold no state of ours.
       )
       for row, spec in zip(rows, specs.values(), strict=True):
         row.set_shape([None] + [2] * (spec.rank - 1) + [layout.length])

@@ -249,17 +249,23 @@ def _is_indexed(config: StreamConfig) -> bool:
   """Whether the rows of a stream can be found by their numbers."""
   provider = _provider(config)
   converter = config.feature_converter
-  return (
-    (isinstance(provider, seqio.Task) or _mixes_by_rate(provider, config))
-    and type(converter) in _CONVERTERS
-    and not converter._passthrough_features
-    and set(converter.TASK_FEATURES) == set(config.feature_lengths)
-    and all(
-      token_cache.can_hold(task)
-      and task.output_features[name].rank == spec.rank
-      for task in _tasks(config)
-      for name, spec in converter.TASK_FEATURES.items()
-    )
+  if (
+    type(converter) not in _CONVERTERS
+    or converter._passthrough_features
+    or set(converter.TASK_FEATURES) != set(config.feature_lengths)
+    or not all(map(token_cache.can_hold, _tasks(config)))
+  ):
+    return False
+  if isinstance(provider, seqio.Mixture) and not _mixes_by_rate(
+    provider, config
+  ):
+    return False
+  # Where features do not fit, SeqIO says so when it reads.
+  return all(
+    (feature.rank, feature.dtype) == (spec.rank, spec.dtype)
+    and feature.vocabulary == provider.output_features[name].vocabulary
+    for name, spec in converter.TASK_FEATURES.items()
+    for feature in (task.output_features[name] for task in _tasks(config))
   )
 
 

@@ -124,6 +124,31 @@ def test_the_batch_agrees_with_seqios_own_converter():
 
 
 @pytest.mark.parametrize("pack", [False, True])
+def test_a_saved_iterator_goes_on_where_it_was(pack, tmp_path):
+  # T5X saves its iterators with the model.
+  examples = _examples(40)
+  features = {
+    name: tf.ragged.constant([e[i] for e in examples], dtype=tf.int32)
+    for i, name in enumerate(_LENGTHS)
+  }
+  dataset = converters.DecoderOnlyFeatureConverter(pack=pack)(
+    tf.data.Dataset.from_tensor_slices(features).map(
+      lambda example: {name: example[name] for name in _LENGTHS}
+    ),
+    task_feature_lengths=_LENGTHS,
+  )
+  iterator = iter(dataset)
+  for _ in range(5):
+    next(iterator)
+  path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "saved"))
+  expected = next(iterator)
+  restored = iter(dataset)
+  tf.train.Checkpoint(iterator=restored).restore(path)
+  for name, value in next(restored).items():
+    np.testing.assert_array_equal(value, expected[name])
+
+
+@pytest.mark.parametrize("pack", [False, True])
 def test_an_example_that_is_too_long_is_an_error(pack):
   converter = converters.DecoderOnlyFeatureConverter(pack=pack)
   with pytest.raises(tf.errors.InvalidArgumentError, match="targets"):

@@ -15,6 +15,7 @@ from hypothesis import strategies
 from mathft_jax import prompts
 from mathft_jax.data import (
   converters,
+  features,
   locations,
   prepared,
   registration,
@@ -274,6 +275,26 @@ def test_how_a_mixture_draws_decides_the_order(sample_fn, num_epochs, order):
     assert stream.BatchStream(config).state()["order"] == order
   finally:
     seqio.MixtureRegistry.remove("stream_test_drawn")
+
+
+def test_tasks_with_different_vocabularies_do_not_mix(plain_vocabulary):
+  seqio.TaskRegistry.add_provider(
+    "stream_test_other",
+    features.with_vocabulary(
+      seqio.TaskRegistry.get("stream_test_generate_2"), plain_vocabulary
+    ).replace(name="stream_test_other"),
+  )
+  seqio.MixtureRegistry.add(
+    "stream_test_drawn",
+    ["stream_test_generate", "stream_test_other"],
+    default_rate=1.0,
+  )
+  try:
+    with pytest.raises(ValueError, match="must use the same vocabulary"):
+      stream.BatchStream(_config(task_or_mixture="stream_test_drawn"))
+  finally:
+    seqio.MixtureRegistry.remove("stream_test_drawn")
+    seqio.TaskRegistry.remove("stream_test_other")
 
 
 def test_every_host_takes_up_the_main_hosts_state():
