@@ -84,9 +84,9 @@ class TaskRows:
 class MixedRows:
   """The rows of several tasks, mixed; of one, as they are.
 
-  With `rates`, tasks repeat without end, and an example is drawn from a task
-  with a probability that is proportional to the task's rate. Without, the
-  rows end after `num_epochs` epochs of each task.
+  With `rates`, tasks repeat without end, and each has a share of the examples
+  in proportion to its rate. Without, the rows end after `num_epochs` epochs of
+  each task.
   """
 
   def __init__(

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 from collections.abc import Hashable
 
-import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -19,11 +18,14 @@ _WINDOW = 1024
 
 @dataclasses.dataclass(frozen=True)
 class _Key:
-  """What decides the tokens, all of it; `task` reads them."""
+  """What decides the tokens, all of it.
+
+  `task` reads them, and keeps alive the objects whose ids stand here.
+  """
 
   source: seqio.DataSource
   data: str | None
-  steps: tuple[Hashable, ...]
+  steps: tuple[int, ...]
   vocabularies: tuple[tuple[str, Hashable], ...]
   split: str
   shard_index: int
@@ -58,7 +60,7 @@ def load(
     _Key(
       source=task.source,
       data=data_fingerprint(task, split),
-      steps=tuple(task.preprocessors),
+      steps=tuple(map(id, task.preprocessors)),
       vocabularies=tuple(
         (name, _vocabulary_key(feature.vocabulary))
         for name, feature in task.output_features.items()
@@ -84,7 +86,7 @@ def data_fingerprint(task: seqio.Task, split: str) -> str | None:
 def _vocabulary_key(of_feature: seqio.Vocabulary) -> Hashable:
   if isinstance(of_feature, seqio.SentencePieceVocabulary):
     return vocabulary.fingerprint(of_feature)
-  return id(of_feature)  # The key's task keeps it alive.
+  return id(of_feature)
 
 
 @functools.lru_cache(maxsize=8)
@@ -102,25 +104,16 @@ def _load(key: _Key) -> tokenized.Examples:
   dataset = dataset.map(lambda example: {name: example[name] for name in names})
   options = tf.data.Options()
   options.autotune.enabled = False  # As in stream.make_dataset.
-  windows = [*dataset.ragged_batch(_WINDOW).with_options(options)]
-  return tokenized.join(
-    *(
-      _feature(
-        [converters.flatten(window[name]) for window in windows],
-        key.task.output_features[name].rank,
-      )
-      for name in names
-    )
+  windows = dataset.ragged_batch(_WINDOW).with_options(options)
+  return tokenized.concatenate(
+    [
+      tokenized.join(*(_feature(window[name]) for name in names))
+      for window in windows
+    ],
+    width=key.task.output_features["inputs"].rank,
   )
 
 
-def _feature(
-  windows: list[tuple[tf.Tensor, tf.Tensor]], rank: int
-) -> tokenized.Feature:
-  none = np.zeros([0] if rank == 1 else [0, 2], np.int32)
-  return tokenized.Feature(
-    values=np.concatenate([none, *(values.numpy() for values, _ in windows)]),
-    lengths=np.concatenate(
-      [np.zeros(0, np.int64), *(lengths.numpy() for _, lengths in windows)]
-    ),
-  )
+def _feature(window: tf.Tensor | tf.RaggedTensor) -> tokenized.Feature:
+  values, lengths = converters.flatten(window)
+  return tokenized.Feature(values.numpy(), lengths.numpy())

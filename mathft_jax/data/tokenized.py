@@ -1,7 +1,7 @@
 """Tokenized examples in a few arrays, and how they are laid out in rows."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -81,6 +81,18 @@ def join(inputs: Feature, targets: Feature) -> Examples:
     tokens=values[_ranges(starts.ravel(), sizes.ravel())],
     starts=np.append(0, np.cumsum(sizes.sum(axis=1))),
     num_inputs=inputs.lengths,
+    width=width,
+  )
+
+
+def concatenate(parts: Sequence[Examples], width: int) -> Examples:
+  """Returns the examples of several parts, all of this width, in order."""
+  sizes = [np.diff(part.starts) for part in parts]
+  no_tokens, none = np.zeros(0, np.int32), np.zeros(0, np.int64)
+  return Examples(
+    tokens=np.concatenate([no_tokens, *(part.tokens for part in parts)]),
+    starts=np.append(0, np.cumsum(np.concatenate([none, *sizes]))),
+    num_inputs=np.concatenate([none, *(part.num_inputs for part in parts)]),
     width=width,
   )
 

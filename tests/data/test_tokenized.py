@@ -53,6 +53,15 @@ def test_a_pair_is_as_long_as_its_longer_half(pairs):
   assert lengths["targets"].tolist() == [1, 1]
 
 
+def test_parts_are_one_behind_the_other(pairs):
+  whole = tokenized.concatenate([pairs, pairs], width=2)
+  assert len(whole) == 4
+  assert whole.tokens.tolist() == pairs.tokens.tolist() * 2
+  assert whole.lengths().tolist() == pairs.lengths().tolist() * 2
+  assert whole.num_inputs.tolist() == pairs.num_inputs.tolist() * 2
+  assert len(tokenized.concatenate([], width=2)) == 0
+
+
 def test_the_halves_of_a_pair_stand_in_the_same_segment(pairs):
   rows = packing.Rows(np.array([1, 0]), np.array([0, 2]))
   features = tokenized.lay_out(pairs, rows, tokenized.Layout(8))
