@@ -1,6 +1,7 @@
 """JSON Lines files: one reader for all that the project reads."""
 
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -20,17 +21,25 @@ class Damaged(ValueError):
 
 
 def read(
-  path: str | os.PathLike[str],
+  path: str | os.PathLike[str], shard_index: int = 0, num_shards: int = 1
 ) -> Iterator[tuple[int, dict[str, Any]]]:
   """Yields (line number from 1, object) of a `.jsonl` or `.jsonl.gz` file.
 
   Lines end in LF alone, since mathematical text may hold other line breaks of
-  Unicode; blank lines are passed over. Raises FileNotFoundError, and
-  ValueError with file and line where a line is no JSON object in UTF-8 or a
-  compressed file is damaged or cut short.
+  Unicode; blank lines are passed over. Of several shards, each has every
+  `num_shards`-th row, and does not look into the others'.
+
+  Raises FileNotFoundError, and ValueError with file and line where a line is
+  no JSON object in UTF-8 or a compressed file is damaged or cut short.
   """
-  for number, line in lines(path):
+  shard = itertools.islice(lines(path), shard_index, None, num_shards)
+  for number, line in shard:
     yield number, parse(line, f"{path}:{number}")
+
+
+def count(path: str | os.PathLike[str]) -> int:
+  """Returns how many rows `read` yields, without looking into them."""
+  return sum(1 for _ in lines(path))
 
 
 def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:

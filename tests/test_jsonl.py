@@ -13,6 +13,18 @@ def test_rows_are_split_at_line_feeds_only(tmp_path):
   assert [number for number, _ in jsonl.read(path)] == [1, 3]
 
 
+def test_shards_part_the_rows_and_look_into_their_own_alone(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"a": 0}\n\n{"a": 1}\nno row\n{"a": 3}\n')
+  shards = [
+    [row["a"] for _, row in jsonl.read(path, index, 3)] for index in (0, 1)
+  ]
+  assert shards == [[0, 3], [1]]
+  with pytest.raises(ValueError, match="rows.jsonl:4"):
+    list(jsonl.read(path, 2, 3))
+  assert jsonl.count(path) == 4
+
+
 @pytest.mark.parametrize(
   ("line", "message"),
   [

@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 import functools
+import hashlib
 import pathlib
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -21,20 +22,22 @@ _CHECKED: set[tuple[tuple[pathlib.Path, int, int], ...]] = set()
 
 # A row as columns hold it: texts, and lists of texts or of truth values.
 _Row = Mapping[str, str | Sequence[str] | Sequence[bool]]
+# (file, split, shard index, number of shards) -> the shard's rows
+_Read = Callable[[pathlib.Path, str, int, int], Sequence[_Row]]
 
 
 class _Rows(seqio.DataSource):
   """Rows of <location of source>/<split>.jsonl, held in memory.
 
   A split is shuffled whole, by seed, before SeqIO's own buffer shuffles it
-  further. Any number of shards is possible.
+  further. Any number of shards is possible; each holds its own rows alone.
   """
 
   def __init__(
     self,
     source: str,
     splits: Sequence[str],
-    read: Callable[[pathlib.Path, str], Sequence[_Row]],
+    read: _Read,
     to_dataset: Callable[[Sequence[_Row]], tf.data.Dataset],
   ):
     super().__init__(splits=splits, caching_permitted=True)
@@ -50,7 +53,11 @@ class _Rows(seqio.DataSource):
     return [f"{self._source}/{split}"]
 
   def num_input_examples(self, split: str) -> int:
-    return len(self._rows(split))
+    return _num_rows(*self._version(split))
+
+  def fingerprint(self, split: str) -> str:
+    """Returns the SHA-256 of a split's file."""
+    return _sha256(*self._version(split))
 
   def get_dataset(
     self,
@@ -60,37 +67,34 @@ class _Rows(seqio.DataSource):
     shard_info: seqio.ShardInfo | None = None,
     **unused_kwargs,
   ) -> tf.data.Dataset:
-    rows = list(self._rows(split))
-    if shard_info:
-      rows = rows[shard_info.index :: shard_info.num_shards]
+    shard = shard_info or seqio.ShardInfo(0, 1)
+    version = self._version(split)
+    rows = _rows(self._read, split, shard.index, shard.num_shards, *version)
     if not rows:
       raise ValueError(
-        f"{self._path(split)} has too few rows for shard {shard_info}"
+        f"{version[0]} has only {_num_rows(*version)} rows, too few for shard"
+        f" {shard.index} of {shard.num_shards}"
       )
     if shuffle:
+      rows = [*rows]
       random.Random(seed).shuffle(rows)
     return self._to_dataset(rows)
 
-  def _path(self, split: str) -> pathlib.Path:
-    return locations.find(self._source) / f"{split}.jsonl"
+  def _version(self, split: str) -> tuple[pathlib.Path, int, int]:
+    """Returns a split's file, and what tells whether it was written anew.
 
-  def _rows(self, split: str) -> Sequence[_Row]:
-    path = self._path(split)
+    Raises ValueError if it is to be trained on and holds a held-out problem.
+    """
+    path = locations.find(self._source) / f"{split}.jsonl"
     if not path.is_file():
       raise FileNotFoundError(
         f"{path} does not exist, but split {split!r} of source"
         f" {self._source!r} was asked for"
       )
-    # The file may be written anew between two runs in one process.
     stamp = path.stat()
-    rows = _cached_rows(
-      self._read, path, split, stamp.st_mtime_ns, stamp.st_size
-    )
-    if not rows:
-      raise ValueError(f"{path} holds no row")
     if split == "train":
-      _check_no_leak(path, rows)
-    return rows
+      _check_no_leak(path)
+    return path, stamp.st_mtime_ns, stamp.st_size
 
 
 def solved_problems(source: str) -> seqio.DataSource:
@@ -113,7 +117,7 @@ def graded_candidates(source: str = "evaluator") -> seqio.DataSource:
   return _Rows(source, ("train", "validation"), _read_graded, _graded_dataset)
 
 
-def _check_no_leak(path: pathlib.Path, rows: Sequence[_Row]) -> None:
+def _check_no_leak(path: pathlib.Path) -> None:
   """Raises ValueError if training rows hold a problem of any bound test split.
 
   Whoever prepared the rows found such problems; this stops rows that were
@@ -128,7 +132,13 @@ def _check_no_leak(path: pathlib.Path, rows: Sequence[_Row]) -> None:
       if stamps not in _CHECKED:
         try:
           splits.check_no_leak(
-            ((str(r["problem_id"]), str(r["problem"])) for r in rows),
+            (
+              tuple(
+                json_lines.field(row, name, f"{path}:{number}")
+                for name in ("problem_id", "problem")
+              )
+              for number, row in jsonl.read(path)
+            ),
             (
               (p.problem_id, p.text)
               for p in json_lines.problems(directory, "test")
@@ -139,19 +149,37 @@ def _check_no_leak(path: pathlib.Path, rows: Sequence[_Row]) -> None:
         _CHECKED.add(stamps)
 
 
+# The last two arguments of these are there to be part of the key.
 @functools.lru_cache(maxsize=8)
-def _cached_rows(
-  read: Callable[[pathlib.Path, str], Sequence[_Row]],
-  path: pathlib.Path,
+def _rows(
+  read: _Read,
   split: str,
+  shard_index: int,
+  num_shards: int,
+  path: pathlib.Path,
   modified_ns: int,
   num_bytes: int,
 ) -> Sequence[_Row]:
-  del modified_ns, num_bytes  # They are here to be part of the key.
-  return read(path, split)
+  del modified_ns, num_bytes
+  return read(path, split, shard_index, num_shards)
 
 
-def _read_solved(path: pathlib.Path, split: str) -> Sequence[_Row]:
+@functools.lru_cache(maxsize=32)
+def _num_rows(path: pathlib.Path, modified_ns: int, num_bytes: int) -> int:
+  del modified_ns, num_bytes
+  return jsonl.count(path)
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256(path: pathlib.Path, modified_ns: int, num_bytes: int) -> str:
+  del modified_ns, num_bytes
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_solved(
+  path: pathlib.Path, split: str, shard_index: int, num_shards: int
+) -> Sequence[_Row]:
   return [
     {
       "problem_id": row.problem.problem_id,
@@ -161,14 +189,19 @@ def _read_solved(path: pathlib.Path, split: str) -> Sequence[_Row]:
       "level": row.problem.level,
       "type": row.problem.type,
     }
-    for row in json_lines.read_split(path.parent, split)
+    for row in json_lines.read_split(
+      path.parent, split, shard_index, num_shards
+    )
   ]
 
 
-def _read_graded(path: pathlib.Path, split: str) -> Sequence[_Row]:
+def _read_graded(
+  path: pathlib.Path, split: str, shard_index: int, num_shards: int
+) -> Sequence[_Row]:
   del split
   return [
-    _graded_row(row, f"{path}:{number}") for number, row in jsonl.read(path)
+    _graded_row(row, f"{path}:{number}")
+    for number, row in jsonl.read(path, shard_index, num_shards)
   ]
 
 

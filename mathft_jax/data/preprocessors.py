@@ -2,8 +2,9 @@
 
 A generator task: `generator_texts`, SeqIO's `tokenize` and `append_eos`,
 `drop_too_long`. An evaluator task: `evaluator_texts` or `evaluator_pairs`,
-`tokenize_verdicts` or `tokenize_pairs`, `drop_too_long`. Texts are those of
-`prompts`.
+`tokenize_verdicts` or `tokenize_pairs`, `drop_too_long`. Before the last one
+stands SeqIO's CacheDatasetPlaceholder, since the tokens so far are the same in
+each epoch (see `token_cache`). Texts are those of `prompts`.
 """
 
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.

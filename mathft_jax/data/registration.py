@@ -51,8 +51,8 @@ def add_generator_task(
     preprocessors=[
       texts,
       seqio.preprocessors.tokenize,
-      seqio.CacheDatasetPlaceholder(),
       seqio.preprocessors.append_eos,
+      seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
     ],
     output_features=features.output_features(
@@ -124,7 +124,7 @@ def add_evaluator_tasks(
     f"{prefix}_evaluate_pairs",
     source=prepared.graded_candidates(source),
     preprocessors=[
-      preprocessors.evaluator_pairs,
+      _pairs,
       preprocessors.tokenize_pairs,
       seqio.CacheDatasetPlaceholder(),
       preprocessors.drop_too_long,
@@ -155,3 +155,9 @@ def _tempered(task: seqio.Task, rate: _Rate, temperature: float) -> float:
 
 def _num_train_examples(task: seqio.Task) -> float:
   return float(task.num_input_examples("train") or 0)
+
+
+def _pairs(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  # SeqIO warns of steps before its placeholder that have a seed; here it is
+  # the same always.
+  return preprocessors.evaluator_pairs(dataset)

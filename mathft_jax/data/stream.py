@@ -1,23 +1,39 @@
 """A restartable stream of batches for one host."""
 
-import collections
 import dataclasses
+import itertools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from mathft_jax.data import features
+from mathft_jax.data import (
+  converters,
+  features,
+  indexed,
+  token_cache,
+  tokenized,
+  vocabulary,
+)
 
 Batch = Mapping[str, np.ndarray]
+
+# What is known of how these lay examples out.
+_CONVERTERS = (
+  converters.DecoderOnlyFeatureConverter,
+  converters.PairFeatureConverter,
+)
+
+# Examples to look at of a task that is not held in memory, and may have no end.
+_NUM_LOOKED_AT = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class ExampleCounts:
-  """How long the examples of a split are; lengths are means in tokens.
+  """How long examples are; lengths are means in tokens.
 
   The means are over all examples, those that are too long included.
   """
@@ -66,32 +82,36 @@ class BatchStream(Iterator[Batch]):
   """Numpy batches {feature: [B, ...]}, a function of the config alone.
 
   `state()` after any batch, given to `restore` of a stream with the same
-  config and data, makes it go on with the next batch. Restoring reads past
-  the earlier batches, at the speed of the pipeline.
+  config and data, makes it go on with the next batch. Where all tasks can be
+  held in memory (`token_cache.can_hold`), that takes the same time after any
+  number of batches; each example is tokenized once, and an epoch is shuffled
+  whole. Other streams read past the earlier batches, at the speed of the
+  pipeline.
   """
 
   def __init__(self, config: StreamConfig):
     """Raises ValueError if the split has no example that is short enough."""
     self._config = config
-    _check_something_fits(config)
+    self._rows = _indexed_rows(config) if _is_indexed(config) else None
+    if self._rows is None:
+      _check_something_fits(config)
+    self._identity = _identity(config, self._rows is not None)
     self._start(num_batches=0)
 
   def __next__(self) -> Batch:
-    # The stubs know no data sets of dictionaries.
-    batch = typing.cast(Batch, next(self._batches))
+    batch = next(self._batches)
     self._num_batches += 1
     return batch
 
   def state(self) -> Mapping[str, Any]:
     """Returns where the stream stands, as plain JSON values."""
-    return {"num_batches": self._num_batches, **_identity(self._config)}
+    return {"num_batches": self._num_batches, **self._identity}
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes to where `state()` was taken; ValueError if the config differs."""
-    identity = _identity(self._config)
     differing = [
       f"{name} {state.get(name)!r} there, {value!r} here"
-      for name, value in identity.items()
+      for name, value in self._identity.items()
       if state.get(name) != value
     ]
     if differing:
@@ -103,9 +123,13 @@ class BatchStream(Iterator[Batch]):
     self._start(state["num_batches"])
 
   def _start(self, num_batches: int) -> None:
-    dataset = make_dataset(self._config)
     self._num_batches = num_batches
-    self._batches = iter(dataset.skip(num_batches).as_numpy_iterator())
+    if self._rows is not None:
+      self._batches = _batches(self._rows, self._config, num_batches)
+    else:
+      dataset = make_dataset(self._config).skip(num_batches)
+      # The stubs know no data sets of dictionaries.
+      self._batches = typing.cast(Iterator[Batch], dataset.as_numpy_iterator())
 
 
 def make_dataset(config: StreamConfig) -> tf.data.Dataset:
@@ -143,41 +167,173 @@ def count_examples(config: StreamConfig) -> ExampleCounts:
 
   Of the config, only the task, split, lengths and vocabulary matter.
   """
-  totals = collections.Counter()
   # A mixture's data set may end before all of its tasks do.
-  for task in seqio.get_subtasks(_provider(config)):
-    if config.split in task.splits:
-      totals.update(_count_task(task, config))
-  num_examples = totals["examples"]
+  of_tasks = [
+    token_cache.load(task, config.split).feature_lengths()
+    if token_cache.can_hold(task)
+    else _lengths_as_read(task, config)
+    for task in _tasks(config)
+  ]
+  lengths = {
+    name: np.concatenate([of_task[name] for of_task in of_tasks])
+    for name in config.feature_lengths
+  }
+  return _count(lengths, config)
+
+
+def count_by_task(config: StreamConfig) -> Mapping[str, ExampleCounts]:
+  """Counts the examples of each task that a stream reads.
+
+  Those of this host's shard; of a task that is not held in memory, the first
+  examples of the split alone, as it may have no end.
+  """
+  return {
+    task.name: _count(
+      _load(task, config).feature_lengths()
+      if token_cache.can_hold(task)
+      else _lengths_as_read(task, config, _NUM_LOOKED_AT),
+      config,
+    )
+    for task in _tasks(config)
+  }
+
+
+def _count(
+  lengths: Mapping[str, np.ndarray], config: StreamConfig
+) -> ExampleCounts:
+  fits = _fits(lengths, config)
+  num_examples = len(fits)
+  means = {
+    name: float(values.sum()) / max(num_examples, 1)
+    for name, values in lengths.items()
+  }
   return ExampleCounts(
     num_examples=num_examples,
-    num_too_long=totals["too_long"],
-    input_tokens=totals["inputs"] / max(num_examples, 1),
-    target_tokens=totals["targets"] / max(num_examples, 1),
+    num_too_long=num_examples - int(fits.sum()),
+    input_tokens=means["inputs"],
+    target_tokens=means["targets"],
   )
 
 
-def _count_task(task: seqio.Task, config: StreamConfig) -> Mapping[str, int]:
+def _fits(
+  lengths: Mapping[str, np.ndarray], config: StreamConfig
+) -> np.ndarray:
+  """Returns which examples `preprocessors.drop_too_long` keeps."""
+  return np.all(
+    [lengths[name] <= limit for name, limit in config.feature_lengths.items()],
+    axis=0,
+  )
+
+
+def _lengths_as_read(
+  task: seqio.Task, config: StreamConfig, num_examples: int = -1
+) -> Mapping[str, np.ndarray]:
+  """Returns the lengths of the first examples of a split; -1 for all."""
   dataset = task.get_dataset(
     sequence_length=None, split=config.split, shuffle=False, num_epochs=1
   )
-  dataset = dataset.map(
+  dataset = dataset.take(num_examples).map(
     lambda example: {
       name: tf.shape(example[name])[0] for name in config.feature_lengths
     },
     num_parallel_calls=tf.data.AUTOTUNE,
   )
-  totals = collections.Counter()
-  for lengths in dataset.batch(1024).as_numpy_iterator():
-    too_long = np.any(
-      [lengths[k] > limit for k, limit in config.feature_lengths.items()],
-      axis=0,
+  batches = [*dataset.batch(1024).as_numpy_iterator()]
+  return {
+    name: np.concatenate([np.zeros(0, int), *(b[name] for b in batches)])
+    for name in config.feature_lengths
+  }
+
+
+def _is_indexed(config: StreamConfig) -> bool:
+  """Whether the rows of a stream can be found by their numbers."""
+  provider = _provider(config)
+  converter = config.feature_converter
+  if (
+    type(converter) not in _CONVERTERS
+    or converter._passthrough_features
+    or set(converter.TASK_FEATURES) != set(config.feature_lengths)
+    or not all(map(token_cache.can_hold, _tasks(config)))
+  ):
+    return False
+  if isinstance(provider, seqio.Mixture) and not _mixes_by_rate(
+    provider, config
+  ):
+    return False
+  # Where features do not fit, SeqIO says so when it reads.
+  return all(
+    (feature.rank, feature.dtype) == (spec.rank, spec.dtype)
+    and feature.vocabulary == provider.output_features[name].vocabulary
+    for name, spec in converter.TASK_FEATURES.items()
+    for feature in (task.output_features[name] for task in _tasks(config))
+  )
+
+
+def _mixes_by_rate(mixture: seqio.Mixture, config: StreamConfig) -> bool:
+  """Whether a mixture draws at its rates, and an epoch of it has all rows."""
+  sample = mixture._sample_fn
+  if getattr(sample, "func", None) is not tf.data.Dataset.sample_from_datasets:
+    return False
+  ends_early = sample.keywords.get("stop_on_empty_dataset", False)
+  return config.num_epochs is None or not ends_early
+
+
+def _indexed_rows(config: StreamConfig) -> indexed.MixedRows:
+  provider = _provider(config)
+  tasks = _tasks(config)
+  task_rows = [_task_rows(task, config) for task in tasks]
+  if config.num_epochs is not None:
+    return indexed.MixedRows(
+      task_rows, config.seed, num_epochs=config.num_epochs
     )
-    totals["examples"] += len(too_long)
-    totals["too_long"] += int(too_long.sum())
-    for name, values in lengths.items():
-      totals[name] += int(values.sum())
-  return totals
+  if isinstance(provider, seqio.Task):
+    return indexed.MixedRows(task_rows, config.seed, rates=[1.0])
+  rates = [provider.get_rate(task) for task in tasks]
+  return indexed.MixedRows(task_rows, config.seed, rates=rates)
+
+
+def _task_rows(task: seqio.Task, config: StreamConfig) -> indexed.TaskRows:
+  examples = _load(task, config)
+  (chosen,) = np.nonzero(_fits(examples.feature_lengths(), config))
+  if not len(chosen):
+    raise _nothing_fits(task, config)
+  converter = config.feature_converter
+  return indexed.TaskRows(
+    task.name,
+    examples,
+    chosen,
+    tokenized.Layout(
+      length=sum(config.feature_lengths.values()),
+      bos_id=converter.bos_id,
+      pack=converter.pack,
+    ),
+    seed=config.seed if config.shuffle else None,
+  )
+
+
+def _batches(
+  rows: indexed.MixedRows, config: StreamConfig, start: int
+) -> Iterator[Batch]:
+  """Yields the batches from number `start` on."""
+  for number in itertools.count(start):
+    first = number * config.batch_size
+    last = first + config.batch_size
+    if rows.num_rows is not None and last > rows.num_rows:
+      last = rows.num_rows
+      if config.drop_remainder or first >= last:
+        return
+    yield rows.read(first, last)
+
+
+def _load(task: seqio.Task, config: StreamConfig) -> tokenized.Examples:
+  return token_cache.load(
+    task, config.split, config.shard_index, config.num_shards
+  )
+
+
+def _tasks(config: StreamConfig) -> Sequence[seqio.Task]:
+  tasks = seqio.get_subtasks(_provider(config))
+  return [task for task in tasks if config.split in task.splits]
 
 
 def _provider(config: StreamConfig) -> seqio.Task | seqio.Mixture:
@@ -192,8 +348,13 @@ def _provider(config: StreamConfig) -> seqio.Task | seqio.Mixture:
   return features.with_vocabulary(provider, config.vocabulary)
 
 
-def _identity(config: StreamConfig) -> Mapping[str, Any]:
-  """Returns what must be the same for a saved state to mean the same."""
+def _identity(config: StreamConfig, is_indexed: bool) -> Mapping[str, Any]:
+  """Returns what must be the same for a saved state to mean the same.
+
+  Not `shard_index`: the main process saves its state for all.
+  """
+  tasks = _tasks(config)
+  words = tasks[0].output_features["targets"].vocabulary
   return {
     "task_or_mixture": config.task_or_mixture,
     "split": config.split,
@@ -203,16 +364,19 @@ def _identity(config: StreamConfig) -> Mapping[str, Any]:
     "shuffle": config.shuffle,
     "seed": config.seed,
     "num_epochs": config.num_epochs,
-    "shard_index": config.shard_index,
     "num_shards": config.num_shards,
+    "order": "by number" if is_indexed else "as read",
+    "data_sha256": {
+      task.name: token_cache.data_fingerprint(task, config.split)
+      for task in tasks
+    },
+    "vocabulary_sha256": vocabulary.fingerprint(words),
   }
 
 
 def _check_something_fits(config: StreamConfig) -> None:
   """Raises ValueError where a stream would look for an example for ever."""
-  for task in seqio.get_subtasks(_provider(config)):
-    if config.split not in task.splits:
-      continue
+  for task in _tasks(config):
     dataset = task.get_dataset(
       sequence_length=config.feature_lengths,
       split=config.split,
@@ -221,10 +385,13 @@ def _check_something_fits(config: StreamConfig) -> None:
       try_in_mem_cache=False,
     )
     if not any(True for _ in dataset.take(1)):
-      raise ValueError(
-        f"{task.name} gives no example from split {config.split!r}: either"
-        " there is none (pairs need a correct and an incorrect candidate of"
-        " the same problem), or all are longer than"
-        f" {dict(config.feature_lengths)} tokens; then raise"
-        " TASK_FEATURE_LENGTHS"
-      )
+      raise _nothing_fits(task, config)
+
+
+def _nothing_fits(task: seqio.Task, config: StreamConfig) -> ValueError:
+  return ValueError(
+    f"{task.name} gives no example from split {config.split!r}: either there"
+    " is none (pairs need a correct and an incorrect candidate of the same"
+    f" problem), or all are longer than {dict(config.feature_lengths)} tokens;"
+    " then raise TASK_FEATURE_LENGTHS"
+  )

@@ -118,14 +118,18 @@ def load_vocabulary(name_or_path: str) -> seqio.Vocabulary:
   return loaded
 
 
-def fingerprint(vocabulary: seqio.Vocabulary) -> str:
-  """SHA-256 of what decides the tokens of a text."""
+def fingerprint(vocabulary: seqio.Vocabulary) -> str | None:
+  """SHA-256 of what decides the tokens of a text.
+
+  None of a vocabulary that `load_vocabulary` does not make.
+  """
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     return hashlib.sha256(vocabulary.sp_model or b"").hexdigest()
   from mathft_jax.data import tokenizer_json
 
-  assert isinstance(vocabulary, tokenizer_json.TokenizerJsonVocabulary)
-  return vocabulary.fingerprint()
+  if isinstance(vocabulary, tokenizer_json.TokenizerJsonVocabulary):
+    return vocabulary.fingerprint()
+  return None
 
 
 class _Vocabulary(seqio.SentencePieceVocabulary):

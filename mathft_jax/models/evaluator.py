@@ -221,7 +221,8 @@ Objective = XentObjective | MarginObjective
 class MarginEvaluator(Evaluator):
   """Trained with `cls_margin` (Eq. 8) on pairs of one problem.
 
-  `margin` is λ, in nats. A batch is [B, 2, T]: incorrect first, then correct.
+  `margin` is λ, in nats. A batch is [B, 2, T]: incorrect first, then correct;
+  in packed rows, the halves of a pair stand in the same segment.
   """
 
   margin: float = math.log(2)
@@ -239,13 +240,17 @@ class MarginEvaluator(Evaluator):
   ) -> tuple[Float[Array, ""], protocol.Metrics]:
     """Eq. 8 summed over the pairs, divided by the normalising constant."""
     del dropout_rng
-    scores = self.score_batch(params, batch)  # [B, 2]
-    is_pair = jnp.all(jnp.any(batch["decoder_loss_weights"] > 0, -1), -1)
-    weights = is_pair.astype(jnp.float32)
+    if "decoder_segment_ids" in batch:
+      scores, num_verdicts = self._segment_scores(params, batch)
+    else:
+      scores = self.score_batch(params, batch)[..., None]
+      num_verdicts = jnp.sum(batch["decoder_loss_weights"], -1, keepdims=True)
+    incorrect, correct = (scores[:, half].ravel() for half in range(2))
+    weights = jnp.all(num_verdicts > 0, axis=1).ravel().astype(jnp.float32)
     total, weight = losses.verdict_margin(
-      scores[:, 0], scores[:, 1], weights, margin=self.margin
+      incorrect, correct, weights, margin=self.margin
     )
-    in_order = jnp.sum((scores[:, 1] > scores[:, 0]) * weights)
+    in_order = jnp.sum((correct > incorrect) * weights)
     metrics = {
       "loss": metrics_lib.average(total, weight),
       "accuracy": metrics_lib.average(in_order, weight),
@@ -262,3 +267,34 @@ class MarginEvaluator(Evaluator):
       for name in ("decoder_input_tokens", "decoder_loss_weights")
     }
     return super().score_batch(params, flat).reshape(shape[:-1])
+
+  def _segment_scores(
+    self, params: Any, batch: protocol.Batch
+  ) -> tuple[Float[Array, "B 2 S"], Float[Array, "B 2 S"]]:
+    """log S(X|P) of each segment, and how many verdicts it has: 1, or 0.
+
+    There are at most as many segments as tokens, so S is T.
+    """
+    shape = batch["decoder_input_tokens"].shape
+    tokens, positions, segment_ids, weights = (
+      batch[f"decoder_{name}"].reshape(-1, shape[-1])
+      for name in ("input_tokens", "positions", "segment_ids", "loss_weights")
+    )
+    logits = self.apply(
+      params,
+      tokens,
+      positions,
+      segment_ids,
+      logit_tokens=jnp.asarray(self.verdict_ids),
+    )[0]  # [2 B, T, 2]
+    log_p = losses.log_p_correct(logits[..., 0], logits[..., 1])
+
+    @jax.vmap
+    def by_segment(values, segment_ids):
+      sums = jax.ops.segment_sum(values, segment_ids, shape[-1] + 1)
+      return sums[1:]  # Segment 0 is padding.
+
+    return (
+      by_segment(log_p * weights, segment_ids).reshape(shape),
+      by_segment(weights, segment_ids).reshape(shape),
+    )

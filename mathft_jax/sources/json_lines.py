@@ -65,9 +65,14 @@ def read(
 
 
 def read_split(
-  directory: str | os.PathLike, split: str
+  directory: str | os.PathLike,
+  split: str,
+  shard_index: int = 0,
+  num_shards: int = 1,
 ) -> Iterator[SolvedProblem]:
   """Yields one split's rows of a directory that `write_splits` filled.
+
+  Shards are those of `raw_rows.read`.
 
   Raises FileNotFoundError, and ValueError with file and line for a bad row.
   """
@@ -77,7 +82,7 @@ def read_split(
       f"{path} does not exist; `mathft data prepare --output {directory}`"
       " writes it"
     )
-  return _read_files([path], {}, split)
+  return _read_files([path], {}, split, None, shard_index, num_shards)
 
 
 def problems(directory: str | os.PathLike, split: str) -> list[Problem]:
@@ -136,9 +141,11 @@ def _read_files(
   fields: Fields,
   split: str | None,
   on_bad_row: raw_rows.OnBadRow | None = None,
+  shard_index: int = 0,
+  num_shards: int = 1,
 ) -> Iterator[SolvedProblem]:
   make = functools.partial(_solved_problem, fields=fields, file_split=split)
-  return raw_rows.read(paths, make, on_bad_row)
+  return raw_rows.read(paths, make, on_bad_row, shard_index, num_shards)
 
 
 def _solved_problem(

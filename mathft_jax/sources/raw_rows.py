@@ -77,8 +77,13 @@ def read(
   paths: Iterable[pathlib.Path],
   make: Callable[[Row, Place], _Made],
   on_bad_row: OnBadRow | None = None,
+  shard_index: int = 0,
+  num_shards: int = 1,
 ) -> Iterator[_Made]:
   """Yields what `make` makes of each row of the files, one after the other.
+
+  Of several shards, each has every `num_shards`-th row, and does not look into
+  the others'.
 
   A bad row is one that cannot be read or that `make` refuses with a
   ValueError. Reading ends with an error that names file and line, unless there
@@ -91,9 +96,10 @@ def read(
     is_parquet = path.suffix == _PARQUET
     try:
       for number, parse in (_parquet_rows if is_parquet else _lines)(path):
-        yield from _make_one(
-          parse, make, Place(path, number, index), on_bad_row
-        )
+        if index % num_shards == shard_index:
+          yield from _make_one(
+            parse, make, Place(path, number, index), on_bad_row
+          )
         index += 1
     except jsonl.Damaged as error:
       _pass_over(error, Place(path, error.number, index), on_bad_row)

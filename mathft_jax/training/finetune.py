@@ -23,6 +23,9 @@ from mathft_jax.training import state as train_state
 
 _logger = logging.getLogger(__name__)
 
+# The share of examples left out above which a run should not go unnoticed.
+_MANY_TOO_LONG = 0.1
+
 # params -> numbers, `checkpoint.BEST` among them
 Evaluate = Callable[[Any], Mapping[str, float]]
 
@@ -96,19 +99,20 @@ def finetune(
   state = train_state.create(
     model, make_optimizer, abstract, seed=seed, params=params
   )
-  batches = stream.BatchStream(
-    stream.StreamConfig(
-      task_or_mixture=task,
-      split="train",
-      feature_lengths=dict(config.feature_lengths),
-      batch_size=config.batch_size // jax.process_count(),
-      feature_converter=model.FEATURE_CONVERTER_CLS(pack=config.pack),
-      vocabulary=model.output_vocabulary,
-      seed=seed,
-      shard_index=jax.process_index(),
-      num_shards=jax.process_count(),
-    )
+  stream_config = stream.StreamConfig(
+    task_or_mixture=task,
+    split="train",
+    feature_lengths=dict(config.feature_lengths),
+    batch_size=config.batch_size // jax.process_count(),
+    feature_converter=model.FEATURE_CONVERTER_CLS(pack=config.pack),
+    vocabulary=model.output_vocabulary,
+    seed=seed,
+    shard_index=jax.process_index(),
+    num_shards=jax.process_count(),
   )
+  batches = stream.BatchStream(stream_config)
+  if checkpoint.is_main_process():
+    _log_too_long(stream_config)
   step_fn = jax.jit(
     functools.partial(
       step.train_step,
@@ -162,6 +166,30 @@ def check(model: protocol.LanguageModel, config: TrainingConfig) -> None:
   )
   config.make_optimizer(config.num_steps)
   model.FEATURE_CONVERTER_CLS(pack=config.pack)
+
+
+def _log_too_long(config: stream.StreamConfig) -> None:
+  """Says how many examples of each task are left out, loudly if many are."""
+  for name, counts in stream.count_by_task(config).items():
+    share = counts.num_too_long / max(counts.num_examples, 1)
+    advice = ""
+    if share > _MANY_TOO_LONG:
+      advice = (
+        f"; MORE THAN {_MANY_TOO_LONG:.0%} OF THE DATA IS NOT TRAINED ON: raise"
+        " TASK_FEATURE_LENGTHS (GENERATOR_LENGTHS or EVALUATOR_LENGTHS of a"
+        " recipe)"
+      )
+    _logger.log(
+      logging.WARNING if counts.num_too_long else logging.INFO,
+      "%s: %d of the %d examples looked at (%.1f %%) are longer than %s tokens"
+      " and are left out%s",
+      name,
+      counts.num_too_long,
+      counts.num_examples,
+      100 * share,
+      dict(config.feature_lengths),
+      advice,
+    )
 
 
 def _shardings(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Vocabularies that the tests of data share."""
+"""Vocabularies, and packing by hand, that the tests of data share."""
 
 import pytest
 import seqio
@@ -18,3 +18,29 @@ def plain_vocabulary(tmp_path_factory) -> seqio.SentencePieceVocabulary:
   model = vocabulary.train_vocabulary(["abc " * 9], ["yes", "no"], 280)
   path.write_bytes(model)
   return vocabulary.load_vocabulary(str(path))
+
+
+@pytest.fixture(scope="session")
+def pack_by_hand():
+  """(lengths, capacity) -> each row's examples, by best-fit decreasing."""
+
+  def pack(lengths: list[int], capacity: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    rooms: list[int] = []
+    filled_last: list[int] = []
+    falling = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    for time, number in enumerate(falling):
+      fits = [r for r, room in enumerate(rooms) if room >= lengths[number]]
+      if fits:
+        row = min(fits, key=lambda r: (rooms[r], -filled_last[r]))
+      else:
+        row = len(rows)
+        rows.append([])
+        rooms.append(capacity)
+        filled_last.append(time)
+      rows[row].append(number)
+      rooms[row] -= lengths[number]
+      filled_last[row] = time
+    return sorted(rows, key=lambda row: row[0])
+
+  return pack

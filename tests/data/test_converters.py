@@ -51,22 +51,6 @@ def _expected(inputs: list, targets: list, bos_id: int = 0) -> dict:
   }
 
 
-def _pack_by_hand(examples) -> list[list[int]]:
-  """Returns the examples' numbers in each row, by first fit."""
-  rows: list[list[int]] = []
-  room: list[int] = []
-  for number, (inputs, targets) in enumerate(examples):
-    size = len(inputs) + len(targets)
-    fits = [row for row, left in enumerate(room) if left >= size]
-    if not fits:
-      rows.append([])
-      room.append(_LENGTH)
-      fits = [len(rows) - 1]
-    rows[fits[0]].append(number)
-    room[fits[0]] -= size
-  return rows
-
-
 def test_unpacked_examples_are_those_made_by_hand():
   examples = _examples(20)
   rows = _convert(
@@ -94,12 +78,12 @@ def test_dtypes_of_a_batch():
 
 
 @pytest.mark.parametrize("num_examples", [1, 7, 60])
-def test_packing_is_first_fit_and_changes_no_example(num_examples):
+def test_packing_is_best_fit_and_changes_no_example(num_examples, pack_by_hand):
   examples = _examples(num_examples)
   rows = _convert(
     converters.DecoderOnlyFeatureConverter(pack=True, bos_id=3), examples
   )
-  by_hand = _pack_by_hand(examples)
+  by_hand = pack_by_hand([len(i) + len(t) for i, t in examples], _LENGTH)
   assert len(rows) == len(by_hand)
   for row, numbers in zip(rows, by_hand, strict=True):
     expected = {name: [] for name in row}
@@ -145,6 +129,31 @@ def test_the_batch_agrees_with_seqios_own_converter():
 
 
 @pytest.mark.parametrize("pack", [False, True])
+def test_a_saved_iterator_goes_on_where_it_was(pack, tmp_path):
+  # T5X saves its iterators with the model.
+  examples = _examples(40)
+  features = {
+    name: tf.ragged.constant([e[i] for e in examples], dtype=tf.int32)
+    for i, name in enumerate(_LENGTHS)
+  }
+  dataset = converters.DecoderOnlyFeatureConverter(pack=pack)(
+    tf.data.Dataset.from_tensor_slices(features).map(
+      lambda example: {name: example[name] for name in _LENGTHS}
+    ),
+    task_feature_lengths=_LENGTHS,
+  )
+  iterator = iter(dataset)
+  for _ in range(5):
+    next(iterator)
+  path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "saved"))
+  expected = next(iterator)
+  restored = iter(dataset)
+  tf.train.Checkpoint(iterator=restored).restore(path)
+  for name, value in next(restored).items():
+    np.testing.assert_array_equal(value, expected[name])
+
+
+@pytest.mark.parametrize("pack", [False, True])
 def test_an_example_that_is_too_long_is_an_error(pack):
   converter = converters.DecoderOnlyFeatureConverter(pack=pack)
   with pytest.raises(tf.errors.InvalidArgumentError, match="targets"):
@@ -172,6 +181,59 @@ def test_each_half_of_a_pair_is_converted_like_a_single_example():
   assert rows["decoder_loss_weights"].sum() == 2
 
 
-def test_pairs_cannot_be_packed():
-  with pytest.raises(ValueError, match="pack = False"):
-    converters.PairFeatureConverter(pack=True)
+def _pairs(num_pairs: int) -> list[dict[str, np.ndarray]]:
+  """Pairs of halves of different lengths, with one target each."""
+  rng = np.random.default_rng(0)
+  pairs = []
+  for sizes in rng.integers(1, 7, (num_pairs, 2)):
+    inputs = rng.integers(1, 100, (sizes.max(), 2))
+    inputs[np.arange(sizes.max())[:, None] >= sizes] = features.NO_TOKEN
+    pairs.append({"inputs": inputs, "targets": rng.integers(1, 100, (1, 2))})
+  return pairs
+
+
+def test_packed_pairs_stay_together_in_one_segment():
+  pairs = _pairs(30)
+  lengths = {"inputs": 11, "targets": 1}
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(pairs),
+    output_signature={
+      name: tf.TensorSpec([None, 2], tf.int32) for name in lengths
+    },
+  )
+  packed, alone = (
+    list(
+      converters.PairFeatureConverter(pack=pack)(
+        dataset, task_feature_lengths=lengths
+      ).as_numpy_iterator()
+    )
+    for pack in (True, False)
+  )
+  assert len(packed) < len(alone) / 1.5
+  found = []
+  for row in packed:
+    segments = row["decoder_segment_ids"]
+    assert segments[0].max() == segments[1].max()
+    for segment in range(1, segments.max() + 1):
+      halves = []
+      for half in range(2):
+        mask = segments[half] == segment
+        positions = row["decoder_positions"][half][mask]
+        assert positions.tolist() == [*range(mask.sum())]
+        halves.append(
+          [
+            row[name][half][mask].tolist()
+            for name in converters.PairFeatureConverter.MODEL_FEATURES
+          ]
+        )
+      found.append(halves)
+  expected = []
+  for row in alone:
+    sizes = (row["decoder_target_tokens"] != 0).sum(axis=1)
+    expected.append(
+      [
+        [row[name][half][:size].tolist() for name in row]
+        for half, size in enumerate(sizes)
+      ]
+    )
+  assert sorted(found) == sorted(expected)

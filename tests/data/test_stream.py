@@ -1,20 +1,27 @@
 """Tests of mathft_jax.data.stream and the tasks' sources."""
 
 import dataclasses
+import functools
 import itertools
 import json
 
+import hypothesis
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
+from hypothesis import strategies
 
 from mathft_jax import prompts
 from mathft_jax.data import (
   converters,
+  features,
   locations,
   prepared,
   registration,
   stream,
+  token_cache,
+  tokenized,
 )
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import json_lines
@@ -59,7 +66,20 @@ def tasks(data_dir):
   registration.add_mixture(
     "stream_test_mixture", ["stream_test_generate", "stream_test_generate_2"]
   )
+  # SeqIO cannot tell that the tokens of this one are the same in each epoch.
+  held = seqio.TaskRegistry.get("stream_test_generate")
+  seqio.TaskRegistry.add(
+    "stream_test_as_read",
+    source=held.source,
+    preprocessors=[
+      step
+      for step in held.preprocessors
+      if not isinstance(step, seqio.CacheDatasetPlaceholder)
+    ],
+    output_features=held.output_features,
+  )
   yield
+  seqio.TaskRegistry.remove("stream_test_as_read")
   seqio.MixtureRegistry.remove("stream_test_mixture")
   for name in ("stream_test_generate", "stream_test_generate_2"):
     seqio.TaskRegistry.remove(name)
@@ -145,10 +165,13 @@ def test_the_same_config_gives_the_same_batches(pack):
     _assert_same(_take(other, 30), first)
 
 
+@pytest.mark.parametrize("name", ["generate", "mixture", "as_read"])
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("num_read", [0, 1, 13])
-def test_a_restored_stream_goes_on_with_the_next_batch(pack, num_read):
-  config = _config(pack=pack, num_epochs=14)
+def test_a_restored_stream_goes_on_with_the_next_batch(name, pack, num_read):
+  config = _config(
+    task_or_mixture=f"stream_test_{name}", pack=pack, num_epochs=14
+  )
   first = stream.BatchStream(config)
   _take(first, num_read)
   state = json.loads(json.dumps(first.state()))
@@ -160,19 +183,183 @@ def test_a_restored_stream_goes_on_with_the_next_batch(pack, num_read):
   assert restored.state() == {**state, "num_batches": num_read + 12}
 
 
+@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.given(
+  name=strategies.sampled_from(["generate", "mixture"]),
+  pack=strategies.booleans(),
+  shuffle=strategies.booleans(),
+  num_epochs=strategies.sampled_from([1, 2, None]),
+  shard_index=strategies.integers(0, 2),
+  batch_size=strategies.integers(1, 9),
+  num_read=strategies.integers(0, 60),
+)
+def test_a_stream_restored_anywhere_is_the_uninterrupted_one(
+  name, pack, shuffle, num_epochs, shard_index, batch_size, num_read
+):
+  config = _config(
+    task_or_mixture=f"stream_test_{name}",
+    pack=pack,
+    shuffle=shuffle,
+    num_epochs=num_epochs,
+    shard_index=shard_index,
+    num_shards=3,
+    batch_size=batch_size,
+  )
+  first = stream.BatchStream(config)
+  num_read = len(_take(first, num_read))  # There may be fewer.
+  state = json.loads(json.dumps(first.state()))
+  restored = stream.BatchStream(config)
+  restored.restore(state)
+  _assert_same(_take(restored, 9), _take(first, 9))
+
+
+@pytest.mark.parametrize("name", ["generate", "mixture"])
+def test_restoring_reads_none_of_the_earlier_batches(name, monkeypatch):
+  config = _config(
+    task_or_mixture=f"stream_test_{name}", pack=True, num_epochs=None
+  )
+  restored = stream.BatchStream(config)
+  laid_out = []
+  inner = tokenized.lay_out
+
+  def lay_out(examples, rows, layout):
+    laid_out.append(len(rows.starts) - 1)
+    return inner(examples, rows, layout)
+
+  monkeypatch.setattr(tokenized, "lay_out", lay_out)
+  restored.restore({**restored.state(), "num_batches": 10**12})
+  next(restored)
+  assert sum(laid_out) == config.batch_size
+
+
+_SEQIOS_OWN = functools.partial(
+  tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=True
+)
+
+
+class _Converter(converters.DecoderOnlyFeatureConverter):
+  """What a subclass does, nobody knows."""
+
+
+@pytest.mark.parametrize(
+  ("changes", "order"),
+  [
+    ({}, "by number"),
+    ({"task_or_mixture": "stream_test_mixture"}, "by number"),
+    ({"task_or_mixture": "stream_test_as_read"}, "as read"),
+    ({"feature_converter": _Converter(pack=False)}, "as read"),
+  ],
+)
+def test_the_order_is_by_number_where_that_is_possible(changes, order):
+  assert stream.BatchStream(_config(**changes)).state()["order"] == order
+
+
+@pytest.mark.parametrize(
+  ("sample_fn", "num_epochs", "order"),
+  [
+    (_SEQIOS_OWN, None, "by number"),
+    # It ends with its first task.
+    (_SEQIOS_OWN, 1, "as read"),
+    (lambda datasets, rates, seed: datasets[0], None, "as read"),
+  ],
+)
+def test_how_a_mixture_draws_decides_the_order(sample_fn, num_epochs, order):
+  seqio.MixtureRegistry.add(
+    "stream_test_drawn",
+    ["stream_test_generate", "stream_test_generate_2"],
+    default_rate=1.0,
+    sample_fn=sample_fn,
+  )
+  try:
+    config = _config(task_or_mixture="stream_test_drawn", num_epochs=num_epochs)
+    assert stream.BatchStream(config).state()["order"] == order
+  finally:
+    seqio.MixtureRegistry.remove("stream_test_drawn")
+
+
+def test_tasks_with_different_vocabularies_do_not_mix(plain_vocabulary):
+  seqio.TaskRegistry.add_provider(
+    "stream_test_other",
+    features.with_vocabulary(
+      seqio.TaskRegistry.get("stream_test_generate_2"), plain_vocabulary
+    ).replace(name="stream_test_other"),
+  )
+  seqio.MixtureRegistry.add(
+    "stream_test_drawn",
+    ["stream_test_generate", "stream_test_other"],
+    default_rate=1.0,
+  )
+  try:
+    with pytest.raises(ValueError, match="must use the same vocabulary"):
+      stream.BatchStream(_config(task_or_mixture="stream_test_drawn"))
+  finally:
+    seqio.MixtureRegistry.remove("stream_test_drawn")
+    seqio.TaskRegistry.remove("stream_test_other")
+
+
+def test_every_host_takes_up_the_main_hosts_state():
+  hosts = [
+    stream.BatchStream(
+      _config(num_epochs=None, num_shards=2, shard_index=index)
+    )
+    for index in range(2)
+  ]
+  for host in hosts:
+    _take(host, 7)
+  state = hosts[0].state()
+  expected = _take(hosts[1], 3)
+  hosts[1].restore(state)
+  _assert_same(_take(hosts[1], 3), expected)
+
+
+def test_the_state_of_other_rows_is_refused(tmp_path, data_dir):
+  state = stream.BatchStream(_config()).state()
+  json_lines.write(tmp_path / "train.jsonl", [_solved(0)])
+  locations.bind({"stream_test": tmp_path})
+  try:
+    changed = stream.BatchStream(_config())
+    with pytest.raises(ValueError, match="data_sha256 .* there, .* here"):
+      changed.restore(state)
+  finally:
+    locations.bind({"stream_test": data_dir})
+
+
 def test_the_state_of_another_stream_is_refused():
   state = stream.BatchStream(_config(seed=1)).state()
   with pytest.raises(ValueError, match="seed 1 there, 0 here"):
     stream.BatchStream(_config()).restore(state)
 
 
+@pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_shards_part_the_examples(math_vocabulary, shuffle):
+def test_shards_part_the_examples(math_vocabulary, pack, shuffle):
   texts = []
   for index in range(3):
-    config = _config(num_shards=3, shard_index=index, shuffle=shuffle)
+    config = _config(
+      num_shards=3, shard_index=index, pack=pack, shuffle=shuffle
+    )
     texts += _texts(stream.BatchStream(config), math_vocabulary)
   assert sorted(texts) == _expected_texts(range(_NUM_TRAIN))
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_batches_are_those_of_seqios_pipeline(pack, monkeypatch):
+  # In one window and without shuffling, both have the same examples in a row.
+  monkeypatch.setattr(converters, "_PACKING_WINDOW", 1024)
+  config = _config(pack=pack, shuffle=False)
+  _assert_same(
+    list(stream.BatchStream(config)),
+    list(stream.make_dataset(config).as_numpy_iterator()),
+  )
+
+
+def test_batches_are_the_same_whether_tokens_were_held_or_not():
+  config = _config(pack=True, num_epochs=3)
+  token_cache._load.cache_clear()
+  first = list(stream.BatchStream(config))
+  num_read = token_cache._load.cache_info().misses
+  _assert_same(list(stream.BatchStream(config)), first)
+  assert token_cache._load.cache_info().misses == num_read == 1
 
 
 def test_a_stream_without_end_repeats_all_examples_equally(math_vocabulary):
@@ -200,8 +387,12 @@ def test_too_long_examples_are_dropped_and_counted(math_vocabulary):
   assert texts == _expected_texts(kept)
 
 
-def test_a_stream_in_which_nothing_fits_is_an_error_not_a_hang():
-  config = _config(feature_lengths={"inputs": 2, "targets": 2})
+@pytest.mark.parametrize("name", ["generate", "mixture", "as_read"])
+def test_a_stream_in_which_nothing_fits_is_an_error_not_a_hang(name):
+  config = _config(
+    task_or_mixture=f"stream_test_{name}",
+    feature_lengths={"inputs": 2, "targets": 2},
+  )
   with pytest.raises(ValueError, match="raise TASK_FEATURE_LENGTHS"):
     stream.BatchStream(dataclasses.replace(config, num_epochs=None))
 
@@ -211,6 +402,24 @@ def test_a_mixture_of_one_epoch_has_all_examples_of_all_tasks(math_vocabulary):
   assert stream.count_examples(config).num_examples == 2 * _NUM_TRAIN
   texts = _texts(stream.BatchStream(config), math_vocabulary)
   assert texts == sorted(_expected_texts(range(_NUM_TRAIN)) * 2)
+
+
+def test_counts_are_by_task_and_of_this_shard():
+  config = _config(
+    task_or_mixture="stream_test_mixture", num_shards=3, shard_index=1
+  )
+  counts = stream.count_by_task(config)
+  assert list(counts) == ["stream_test_generate", "stream_test_generate_2"]
+  assert {c.num_examples for c in counts.values()} == {12}
+
+
+def test_a_task_that_is_not_held_is_counted_by_its_first_examples(monkeypatch):
+  config = _config(task_or_mixture="stream_test_as_read")
+  counts = stream.count_by_task(config)["stream_test_as_read"]
+  assert counts == stream.count_examples(config)
+  monkeypatch.setattr(stream, "_NUM_LOOKED_AT", 5)
+  counts = stream.count_by_task(config)["stream_test_as_read"]
+  assert counts.num_examples == 5
 
 
 @pytest.mark.parametrize("name", ["generate", "mixture"])

@@ -140,6 +140,60 @@ def test_the_margin_loss_leaves_padding_pairs_out(
   assert accuracy == pytest.approx(np.mean(scores[:, 1] > scores[:, 0]))
 
 
+def _converted_pairs(arith_vocabulary, pack: bool) -> dict[str, jax.Array]:
+  """Fourteen pairs as the real converter makes rows of them."""
+  import tensorflow as tf
+
+  from mathft_jax.data import converters
+
+  correct, incorrect = features.verdict_token_ids(arith_vocabulary)
+  rng = np.random.default_rng(0)
+  pairs = []
+  for sizes in rng.integers(2, 15, (14, 2)):
+    inputs = rng.integers(2, arith_vocabulary.vocab_size, (sizes.max(), 2))
+    inputs[np.arange(sizes.max())[:, None] >= sizes] = 0
+    pairs.append({"inputs": inputs, "targets": [[incorrect, correct]]})
+  lengths = {"inputs": 31, "targets": 1}
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(pairs),
+    output_signature={
+      name: tf.TensorSpec([None, 2], tf.int32) for name in lengths
+    },
+  )
+  converter = converters.PairFeatureConverter(pack=pack)
+  rows = [*converter(dataset, lengths).as_numpy_iterator()]
+  return {
+    name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]
+  }
+
+
+def test_packing_changes_no_pairs_loss(margin_model, params, arith_vocabulary):
+  packed, alone = (
+    _converted_pairs(arith_vocabulary, pack) for pack in (True, False)
+  )
+  assert len(packed["decoder_input_tokens"]) < 10
+  (loss, metrics), (expected, expected_metrics) = (
+    jax.jit(margin_model.eval_fn)(params, batch) for batch in (packed, alone)
+  )
+  assert float(expected) > 0.1
+  assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+  for name in metrics:
+    assert float(metrics[name].compute()) == pytest.approx(
+      float(expected_metrics[name].compute()), rel=1e-5
+    )
+  gradients, expected_gradients = (
+    jax.jit(jax.grad(lambda p, b: margin_model.loss_fn(p, b, None)[0]))(
+      params, batch
+    )
+    for batch in (packed, alone)
+  )
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(one, other, atol=1e-4),
+    gradients,
+    expected_gradients,
+  )
+
+
 def test_a_batch_of_padding_pairs_has_loss_0_and_no_gradient(
   margin_model, params, pairs
 ):

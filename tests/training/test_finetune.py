@@ -1,6 +1,8 @@
 """Tests of mathft_jax.training.finetune on a tiny transformer."""
 
+import dataclasses
 import json
+import logging
 
 import jax
 import numpy as np
@@ -150,9 +152,34 @@ def test_parameters_of_another_model_are_named(model, tmp_path, make_params):
     _run(model, tmp_path, params=wrong)
 
 
-def test_pairs_cannot_be_packed(model, arith_vocabulary, tmp_path):
+@pytest.mark.parametrize(
+  ("lengths", "num_too_long", "level"),
+  [
+    ({"inputs": 21, "targets": 16}, 0, "INFO"),
+    ({"inputs": 20, "targets": 16}, 2, "WARNING"),
+    ({"inputs": 21, "targets": 14}, 8, "WARNING"),
+  ],
+)
+def test_examples_that_are_left_out_are_logged_once(
+  model, tmp_path, caplog, lengths, num_too_long, level
+):
+  config = dataclasses.replace(_CONFIG, feature_lengths=lengths, num_steps=2)
+  with caplog.at_level(logging.INFO, finetune.__name__):
+    finetune.finetune(model, _TASK, config, _Evaluate(0.0), model_dir=tmp_path)
+  (record,) = [r for r in caplog.records if r.name == finetune.__name__]
+  assert record.levelname == level
+  share = f"{100 * num_too_long / 40:.1f} %"
+  message = record.getMessage()
+  assert f"{_TASK}: {num_too_long} of the 40 examples" in message
+  assert f"({share}) are longer than" in message
+  assert ("MORE THAN 10%" in message) == (num_too_long > 4)
+
+
+def test_a_task_without_pairs_is_no_task_for_a_loss_on_pairs(
+  model, arith_vocabulary, tmp_path
+):
   pairs = evaluator.MarginEvaluator(model.module, arith_vocabulary)
-  with pytest.raises(ValueError, match="set pack = False"):
+  with pytest.raises(ValueError, match="incorrect rank .*: Got 1, expected 2"):
     _run(pairs, tmp_path)
 
 
