@@ -9,7 +9,8 @@ with fresh caches. One that takes more than five seconds for a pair is killed,
 which counts as "not the same", and goes on with the next. Pairs:
 
 - the pairs with people's verdicts in tests/grading/cases;
-- each MATH reference answer against forms of itself that mean the same;
+- each MATH reference answer against forms of itself that mean the same, and
+  against itself with its last digit raised by one, which does not;
 - MATH-500 samples against their references, where nobody's verdict is known and
   graders are compared with each other.
 
@@ -28,6 +29,7 @@ import os
 import pathlib
 import platform
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -276,6 +278,11 @@ def _rewritten(shared: pathlib.Path) -> Iterator[Pair]:
     ):
       if form.replace("\\left\\left", "\\left") == form != answer:
         yield Pair(answer, form, True, name)
+    # In 1_6 the last digit is the base, and 1_7 is the same number.
+    if "_" not in answer and (digit := re.search(r"[0-9](?=[^0-9]*$)", answer)):
+      raised = str((int(digit.group()) + 1) % 10)
+      near = answer[: digit.start()] + raised + answer[digit.end() :]
+      yield Pair(answer, near, False, "another digit")
 
 
 def _samples(shared: pathlib.Path) -> Iterator[Pair]:

@@ -131,7 +131,9 @@ def prepare(args: argparse.Namespace) -> int:
   json_lines.write_splits(args.output, by_split)
   json_lines.write_left_out(args.output, left_out)
   kinds = collections.Counter(map(_kind, left_out))
-  print("\n".join(_table(args, by_split, [*_reasons(args, len(rows), kinds)])))
+  num_rows = collections.Counter(row.split for row in rows)
+  reasons = [*_reasons(args, len(rows), kinds)]
+  print("\n".join(_table(args, by_split, num_rows, reasons)))
   print(_summary(num_read, kinds))
   if left_out:
     print(f"Each is listed in {args.output / 'left_out.jsonl'}.")
@@ -222,8 +224,6 @@ def _reasons(
     )
   if kinds[_MALFORMED]:
     yield f"{kinds[_MALFORMED]:,} rows are malformed"
-  if kinds[_LEAK]:
-    yield f"{kinds[_LEAK]:,} problems are left out that a later split holds"
 
 
 def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
@@ -236,6 +236,7 @@ def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
 def _table(
   args: argparse.Namespace,
   by_split: Mapping[str, Sequence[SolvedProblem]],
+  num_rows: Mapping[str, int],
   reasons: Sequence[str],
 ) -> Iterator[str]:
   """Yields the lines of Table 1 for one source."""
@@ -244,5 +245,5 @@ def _table(
 
   encode = vocabulary.load_vocabulary(args.vocabulary).encode
   return data_table.lines(
-    args.source, by_split, encode, args.vocabulary, reasons
+    args.source, by_split, encode, args.vocabulary, num_rows, reasons
   )

@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mathft_jax.records import SolvedProblem
 
 _WIDTHS = (-12, 10, 10, 16, 17)
-_PAPER_WIDTHS = (-12, 10, 8, 10, 16, 17)
+_PAPER_WIDTHS = (-12, 8, 8, 8, 11, 10, 16, 17)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +57,13 @@ def lines(
   by_split: Mapping[str, Sequence[SolvedProblem]],
   encode: Callable[[str], Sequence[int]],
   vocabulary: str,
+  num_rows: Mapping[str, int],
   reasons: Sequence[str] = (),
 ) -> Iterator[str]:
   """Yields the table, and how far it is from the paper's if that has one.
 
-  `reasons` say in words why there may be other solutions than in the paper.
+  `num_rows` are those of each split before leaks were taken out of it, which
+  is what the paper counts. `reasons` say in words why there may be others.
   """
   counts = {name: _count(rows, encode) for name, rows in by_split.items()}
   header = ["split", "solutions", "problems", "problem length"]
@@ -75,15 +77,22 @@ def lines(
   everything = [row for rows in by_split.values() for row in rows]
   total = _count(everything, encode)
   cells += [line.cells(name) for name, line in {**counts, "all": total}.items()]
-  theirs = [paper.solutions[name] for name in counts]
-  column = ["paper", *(f"{n:,}" for n in (*theirs, sum(theirs)))]
-  lengths = f"{paper.problem_length:.1f}", f"{paper.solution_length:.1f}"
+  columns = [
+    ["rows", *_with_sum(num_rows[name] for name in counts)],
+    ["paper", *_with_sum(paper.solutions[name] for name in counts)],
+    [
+      "leaks",
+      *_with_sum(counts[n].num_solutions - num_rows[n] for n in counts),
+    ],
+  ]
   yield from (
-    _padded([*line[:2], their, *line[2:]], _PAPER_WIDTHS)
-    for line, their in zip(cells, column, strict=True)
+    _padded([name, *added, *line], _PAPER_WIDTHS)
+    for (name, *line), *added in zip(cells, *columns, strict=True)
   )
-  yield _padded(["paper", "", "", "", *lengths], _PAPER_WIDTHS)
-  yield from _differences(counts, total, paper, vocabulary, reasons)
+  lengths = f"{paper.problem_length:.1f}", f"{paper.solution_length:.1f}"
+  yield _padded(["paper", *[""] * 5, *lengths], _PAPER_WIDTHS)
+  num_more = {n: num_rows[n] - paper.solutions[n] for n in counts}
+  yield from _differences(num_more, total, paper, vocabulary, reasons)
 
 
 def _count(
@@ -102,6 +111,11 @@ def _count(
   )
 
 
+def _with_sum(numbers: Iterable[int]) -> list[str]:
+  numbers = list(numbers)
+  return [f"{n:,}" for n in (*numbers, sum(numbers))]
+
+
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
   """One line: a negative width puts the text to the left."""
   return "".join(
@@ -111,26 +125,22 @@ def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _differences(
-  counts: Mapping[str, _Counts],
+  num_more: Mapping[str, int],
   total: _Counts,
   paper: PaperCounts,
   vocabulary: str,
   reasons: Sequence[str],
 ) -> Iterator[str]:
-  num_more = {
-    name: line.num_solutions - paper.solutions[name]
-    for name, line in counts.items()
-  }
   told = ", ".join(f"{name} {number:+,}" for name, number in num_more.items())
   problem = total.problem_length - paper.problem_length
   solution = total.solution_length - paper.solution_length
   yield (
-    f"Beside the paper's Table 1: {told} solutions; {problem:+.1f} and"
+    f"Beside the paper's Table 1: {told} rows; {problem:+.1f} and"
     f" {solution:+.1f} tokens a problem and a solution."
   )
-  differ = any(num_more.values())
-  if differ:
+  if any(num_more.values()):
     yield f"Other counts: {'; '.join(reasons) or 'for no reason known here'}."
+  differ = total.num_solutions != sum(paper.solutions.values())
   yield (
     f"Other lengths: {vocabulary} is not the vocabulary of PaLM 2, so the same"
     " text has another number of tokens"

@@ -31,8 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     not is_pair and (args.reference, args.candidate) != (None, None)
   ):
     parser.error("give candidates, or both --reference and --candidate")
-  if is_pair and (args.audit or args.no_cache or args.cache):
-    parser.error("--audit, --cache and --no_cache are for candidates")
+  if is_pair and (
+    args.audit or args.no_cache or args.cache or args.output or args.num_workers
+  ):
+    parser.error(
+      "--output, --audit, --cache, --no_cache and --num_workers are for"
+      " candidates, not for a pair"
+    )
   if args.no_cache and args.cache:
     parser.error("give --cache or --no_cache, not both")
   if args.explain and not is_pair:
@@ -61,7 +66,8 @@ def _grade_candidates(args: argparse.Namespace) -> int:
     left = [s for s in problems if s.problem.problem_id not in store.finished]
     if store.finished:
       print(f"{len(store.finished)} of {len(problems)} are graded already")
-    graded = clusters.grade_problems(left, args.num_workers, _cache(args))
+    num_workers = args.num_workers or os.cpu_count() or 1
+    graded = clusters.grade_problems(left, num_workers, _cache(args))
     for problem in tqdm.tqdm(
       graded, total=len(left), unit="problem", file=sys.stderr
     ):
@@ -208,7 +214,6 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--num_workers",
     type=_positive,
-    default=os.cpu_count() or 1,
     metavar="N",
     help=(
       "processes that grade candidates, from 200 problems on (default: one a"

@@ -27,13 +27,23 @@ def key(answer: str) -> Key:
   """The key of an answer, any text."""
   normalized = normalize.normalize(answer)
   parsed = parse.parse(normalized)
-  if isinstance(parsed.tree, trees.Unread):
-    return Key(normalized, False)
-  canonical = _canonical(parsed.tree)
+  tree = parsed.tree
+  if isinstance(tree, trees.Unread):
+    if tree.exceeds_bound:
+      return Key(normalized, False)
+    return Key(parsed.letters or parsed.text, True)
   return Key(
-    (canonical, parsed.units),
-    isinstance(parsed.tree, trees.Number) and not parsed.units,
+    (_canonical(tree), parsed.units),
+    not parsed.units and not parsed.letters and _is_plain(tree),
   )
+
+
+def _is_plain(tree: trees.Tree) -> bool:
+  """Whether a tree is a number, or a point or tuple of numbers."""
+  if isinstance(tree, trees.Group):
+    are_numbers = all(isinstance(x, trees.Number) for x in tree.items)
+    return are_numbers and (tree.opening, tree.closing) == ("(", ")")
+  return isinstance(tree, trees.Number)
 
 
 def _canonical(tree: trees.Tree) -> trees.Tree:

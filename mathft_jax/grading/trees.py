@@ -32,7 +32,10 @@ class Symbol:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Based:
-  """An integer that names its base: 1011_2; `digits` may begin with "-"."""
+  """A number that names its base: 1011_2, 10.1_2.
+
+  `digits` may begin with "-".
+  """
 
   digits: str
   base: int
@@ -70,7 +73,7 @@ class Collection:
   """A set, or a list of several answers: order does not matter.
 
   `is_set` tells braces, within which nothing counts twice; `joined_by` is the
-  first separator of a list: ",", ";", "and", "or".
+  last separator of a list: ",", ";", "and", "or".
   """
 
   items: "tuple[Tree, ...]"

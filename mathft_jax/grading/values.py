@@ -22,7 +22,8 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
   """Whether two expressions are the same rational number; None: not known."""
   left, right = value_of(first), value_of(second)
   if left is None or right is None:
-    return None
+    has_none = _divides_by_zero(first), _divides_by_zero(second)
+    return None if has_none[0] == has_none[1] else False
   return left == right
 
 
@@ -71,6 +72,18 @@ def index_range(low: Fraction | None, high: Fraction | None) -> range | None:
   if high - low >= _MAX_TERMS:
     return None
   return range(low.numerator, high.numerator + 1)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _divides_by_zero(tree: trees.Tree) -> bool:
+  """Whether an expression has no value for that reason, as 1/0 has none."""
+  if not isinstance(tree, trees.Call):
+    return False
+  if tree.name == "power":
+    base, exponent = map(value_of, tree.args)
+    if base == 0 and exponent is not None and exponent < 0:
+      return True
+  return any(map(_divides_by_zero, tree.args))
 
 
 def _series(tree: trees.Call) -> Fraction | None:

@@ -273,8 +273,15 @@ class MarginEvaluator(Evaluator):
   ) -> tuple[Float[Array, "B 2 S"], Float[Array, "B 2 S"]]:
     """log S(X|P) of each segment, and how many verdicts it has: 1, or 0.
 
-    There are at most as many segments as tokens, so S is T.
+    There are at most as many segments as tokens, so S is T. Raises ValueError
+    for verdicts of several tokens.
     """
+    if self.verdict_ids is None:
+      raise ValueError(
+        "pairs share rows only where each verdict is one token of the"
+        f" vocabulary, and these are {self.verdict_words}; set"
+        " TrainingConfig.pack = False"
+      )
     shape = batch["decoder_input_tokens"].shape
     tokens, positions, segment_ids, weights = (
       batch[f"decoder_{name}"].reshape(-1, shape[-1])

@@ -1,5 +1,6 @@
 """Tests of mathft_jax.cli.data_table."""
 
+import collections
 import statistics
 
 import pytest
@@ -16,8 +17,12 @@ def _row(problem_id: str, text: str, solution: str) -> SolvedProblem:
   return SolvedProblem(Problem(problem_id, text, "1"), solution, "s", "train")
 
 
-def _lines(source, by_split, reasons=()):
-  return list(data_table.lines(source, by_split, str.split, "blanks", reasons))
+def _lines(source, by_split, reasons=(), leaks=0):
+  num_rows = {name: len(rows) for name, rows in by_split.items()}
+  num_rows["train"] += leaks
+  return list(
+    data_table.lines(source, by_split, str.split, "blanks", num_rows, reasons)
+  )
 
 
 _ROWS = {
@@ -40,17 +45,18 @@ def test_a_source_without_a_line_in_the_paper_has_a_plain_table():
 
 
 def test_the_papers_counts_and_the_differences_stand_beside_ours():
-  lines = _lines("prm800k", _ROWS, ["only a part", "two are malformed"])
+  reasons = ["only a part", "two are malformed"]
+  lines = _lines("prm800k", _ROWS, reasons, leaks=2)
   table, (told, counts, lengths) = lines[1:7], lines[7:]
   assert [line.split() for line in table[1:]] == [
-    ["train", "3", "6,473", "2", "2.3", "3.0"],
-    ["validation", "1", "564", "1", "5.0", "1.0"],
-    ["test", "0", "512", "0", "nan", "nan"],
-    ["all", "4", "7,549", "3", "3.0", "2.5"],
+    ["train", "5", "6,473", "-2", "3", "2", "2.3", "3.0"],
+    ["validation", "1", "564", "0", "1", "1", "5.0", "1.0"],
+    ["test", "0", "512", "0", "0", "0", "nan", "nan"],
+    ["all", "6", "7,549", "-2", "4", "3", "3.0", "2.5"],
     ["paper", "57.3", "305.2"],
   ]
   assert len({len(line) for line in table}) == 1
-  assert "train -6,470, validation -563, test -512 solutions" in told
+  assert "train -6,468, validation -563, test -512 rows" in told
   assert "-54.3 and -302.7 tokens" in told
   assert counts == "Other counts: only a part; two are malformed."
   assert "blanks is not the vocabulary of PaLM 2" in lengths
@@ -78,15 +84,19 @@ def test_the_papers_numbers_are_those_of_its_text(shared_dir):
 
 def test_the_lengths_of_math_500_are_those_of_its_published_file(shared_dir):
   directory = shared_dir / "data/math"
-  by_split, _ = splits.without_leaks(hendrycks_math.read(directory))
+  rows = list(hendrycks_math.read(directory))
+  num_rows = collections.Counter(row.split for row in rows)
+  by_split, _ = splits.without_leaks(rows)
   pieces = sentencepiece.SentencePieceProcessor(str(math_vocabulary.PATH))
-  lines = data_table.lines("math", by_split, pieces.encode, "math_2k")
+  lines = data_table.lines("math", by_split, pieces.encode, "math_2k", num_rows)
   cells = {line.split()[0]: line.split()[1:] for line in lines}
   raw = [r for _, r in jsonl.read(directory / "lightman_test500.jsonl.gz")]
   means = [
     statistics.fmean(len(pieces.encode(row[name])) for row in raw)
     for name in ("problem", "solution")
   ]
-  assert cells["test"] == ["500", "500", "500", *(f"{m:.1f}" for m in means)]
-  assert cells["validation"][:3] == ["1,000"] * 3
-  assert float(cells["all"][3]) == pytest.approx(79.3, abs=0.05)
+  lengths = [f"{mean:.1f}" for mean in means]
+  assert cells["test"] == ["500", "500", "0", "500", "500", *lengths]
+  assert cells["train"][:4] == ["11,000", "11,000", "-30", "10,970"]
+  assert cells["validation"][:4] == ["1,000", "1,000", "0", "1,000"]
+  assert float(cells["all"][5]) == pytest.approx(79.3, abs=0.05)

@@ -1,5 +1,7 @@
 """`mathft grade` grades each problem once, and single pairs."""
 
+import concurrent.futures
+
 import pytest
 
 from mathft_jax import records, samples
@@ -80,6 +82,26 @@ def test_a_cache_that_is_none_is_one_line(candidates, tmp_path, capsys):
   assert grade.main([str(candidates), "--cache", str(path)]) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
   assert error.startswith("mathft grade: ") and "poem.txt" in error
+
+
+def test_as_many_processes_grade_as_one_says(candidates, monkeypatch):
+  started = []
+
+  class Pool(concurrent.futures.ProcessPoolExecutor):
+    def __init__(self, max_workers, *args, **kwargs):
+      started.append(max_workers)
+      super().__init__(max_workers, *args, **kwargs)
+
+  monkeypatch.setattr(clusters, "_FEW_PROBLEMS", 2)
+  monkeypatch.setattr(clusters.concurrent.futures, "ProcessPoolExecutor", Pool)
+  assert grade.main([str(candidates), "--num_workers", "1"]) == 0
+  assert not started
+  alone = _grades(candidates)
+  output = candidates / "again.jsonl"
+  argv = [str(candidates), "--output", str(output), "--num_workers", "2"]
+  assert grade.main(argv) == 0
+  assert started == [2]
+  assert samples.read_grades(output) == alone
 
 
 def test_an_audit_shows_where_clusters_depend_on_the_order(tmp_path, capsys):
@@ -177,6 +199,8 @@ def test_a_pair_is_explained(capsys):
     ["dir", "--cache", "file", "--no_cache"],
     ["--reference", "1", "--candidate", "1", "--audit"],
     ["--reference", "1", "--candidate", "1", "--no_cache"],
+    ["--reference", "1", "--candidate", "1", "--output", "file"],
+    ["--reference", "1", "--candidate", "1", "--num_workers", "2"],
   ],
 )
 def test_half_a_request_is_refused(argv):

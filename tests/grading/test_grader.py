@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from mathft_jax.grading import extract, grader, trees
+from mathft_jax.grading import extract, grader, trees, workers
 from mathft_jax.grading.reading import normalize, parse
 from mathft_jax.records import Grade
 
@@ -122,6 +122,35 @@ def test_hostile_answers_are_graded_in_time(
   assert grader.grade(answer, answer) == Grade(True, "exact")
   assert time.perf_counter() - start < 1.5
   assert not list(tmp_path.iterdir())
+
+
+_PEAK = """
+import json, resource, sys
+from mathft_jax.grading import grader, workers
+grader.grade("x^2 + y", "\\\\sin\\\\pi")  # Starts everything.
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for answer in json.load(sys.stdin):
+  grader.grade("x^2 + \\\\sqrt{2}", answer)
+own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+workers.shared().close()
+worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(own // 1024, worker // 1024)
+"""
+
+
+def test_hostile_answers_take_little_memory():
+  """In MiB, of the process that asks and of its workers, which have a limit."""
+  answers = json.dumps([*HOSTILE.values()])
+  peaks = subprocess.run(
+    [sys.executable, "-c", _PEAK],
+    input=answers,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  own, worker = map(int, peaks.stdout.split())
+  assert own < 150
+  assert worker <= workers.MEMORY_LIMIT_BYTES / 2**20
 
 
 _PIECES = [

@@ -4,6 +4,7 @@ import collections
 import itertools
 import json
 import pathlib
+import random
 
 import pytest
 
@@ -29,10 +30,26 @@ def test_the_same_answer_in_other_forms_has_one_key(first, second):
   assert keys.key(first).value == keys.key(second).value
 
 
-def test_only_plain_numbers_decide_by_their_key():
-  assert keys.key("0.25").is_decisive
-  for answer in ("25%", "3 cm", "x", "1, 2", "10_2", "(3)(", ""):
+def test_numbers_points_and_words_decide_by_their_key():
+  for answer in ("0.25", "(1, -2.5)", "five", "(3)(", "not (yet"):
+    assert keys.key(answer).is_decisive
+  for answer in ("25%", "3 cm", "x", "1, 2", "10_2", "[2, 2]", "no"):
     assert not keys.key(answer).is_decisive
+
+
+def test_decisive_keys_agree_with_the_grader_on_unlike_answers():
+  """Answers to different problems: those that nobody put beside each other."""
+  decisive = {}
+  for path in sorted(_CASES.glob("*.jsonl")):
+    for line in path.read_text(encoding="utf-8").split("\n"):
+      if line:
+        answer = json.loads(line)["candidate"]
+        found = keys.key(answer)
+        if found.is_decisive:
+          decisive.setdefault(found.value, answer)
+  answers = random.Random(0).sample(sorted(decisive.values()), 150)
+  for first, second in itertools.combinations(answers, 2):
+    assert not grader.is_same(first, second), (first, second)
 
 
 def test_keys_agree_with_the_grader_on_all_cases():

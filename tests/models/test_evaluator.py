@@ -363,3 +363,15 @@ def test_scoring_words_is_said_with_words_of_one_token(
   assert evaluator.Evaluator(module, plain).verdict_ids is None
   assert "verdicts are 7 and 9 tokens" in caplog.text
   assert "'yes'/'no'" in caplog.text
+
+
+def test_words_of_several_tokens_cannot_share_rows_as_pairs(long_verdicts):
+  models, params, batch = long_verdicts
+  shape = batch["decoder_input_tokens"].shape
+  packed = {
+    **batch,
+    "decoder_segment_ids": jnp.ones(shape, jnp.int32),
+    "decoder_positions": jnp.zeros(shape, jnp.int32),
+  }
+  with pytest.raises(ValueError, match="pack = False"):
+    models["margin"].loss_fn(params, packed, None)

@@ -90,10 +90,8 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
   num_agreeing = 0
   for left, right in _defined_pairs(first, second):
     scale = max(abs(left), abs(right))
-    if scale == 0:  # Exactly: both are, say, rounded down.
+    if scale < _NOISE:  # Or both are exactly 0: rounded down, say.
       continue
-    if scale < _NOISE:
-      return None
     difference = abs(left - right) / scale
     if difference > _DIFFER:
       return False

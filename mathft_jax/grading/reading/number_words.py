@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-_SMALL = {
+SMALL = {
   word: value
   for value, word in enumerate(
     "zero one two three four five six seven eight nine ten eleven twelve"
@@ -43,7 +43,7 @@ _PARTS["halves"] = 2
 _ARTICLES = frozenset(["a", "an"])
 _WORD = "|".join(
   sorted(
-    {*_SMALL, *_TENS, *_LARGE, *_ORDINALS, *_PARTS, "hundred", "dozen"},
+    {*SMALL, *_TENS, *_LARGE, *_ORDINALS, *_PARTS, "hundred", "dozen"},
     key=len,
     reverse=True,
   )
@@ -116,8 +116,8 @@ def _integer(words: Sequence[str]) -> int | None:
   total = group = 0
   has_group = False  # whether a number is open that a multiplier may take
   for index, word in enumerate(words):
-    if word in _SMALL or word in _TENS:
-      value = _SMALL.get(word, _TENS.get(word, 0))
+    if word in SMALL or word in _TENS:
+      value = SMALL.get(word, _TENS.get(word, 0))
       room = 100 if value >= 10 else 10
       if has_group and (group % room or group == 0):
         return None
