@@ -117,7 +117,7 @@ def _config(length: int, **changes: Any) -> stream.StreamConfig:
 
 def _compare(length: int) -> None:
   config = _config(length)
-  counts = stream.count_examples(config)
+  counts = stream.count_by_task(config).values()
   sides = {
     "our stream": (_stream_epochs(config), _forget_tokens),
     "our converter in tf.data": _pipeline(config),
@@ -131,8 +131,9 @@ def _compare(length: int) -> None:
   for _ in range(_ROUNDS):
     for label, (epochs, forget) in sides.items():
       _measure(speeds[label], epochs, forget)
-  too_long = counts.num_too_long / counts.num_examples
-  num_kept = counts.num_examples - counts.num_too_long
+  num_examples = sum(c.num_examples for c in counts)
+  num_kept = num_examples - sum(c.num_too_long for c in counts)
+  too_long = 1 - num_kept / num_examples
   print(
     f"\n{length} tokens: {num_kept:,} examples, {too_long:.1%} of all too long"
   )

@@ -3,7 +3,7 @@
 import argparse
 import collections
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mathft_jax.cli import data_table, third_party_logs
 from mathft_jax.data import self_generated
@@ -25,7 +25,8 @@ _MAX_PER_PROBLEM = 4
 # What `left_out.jsonl` holds, beside the kinds of `prm800k.Dropped`.
 _MALFORMED, _LEAK, _RESEMBLING = "malformed", "leak", "resembling"
 
-_LeftOut = raw_rows.BadRow | prm800k.Dropped | splits.Leak
+# A text is the reason of a candidate, of which there are too many to list.
+_LeftOut = raw_rows.BadRow | prm800k.Dropped | splits.Leak | str
 _Read = Callable[
   [argparse.Namespace, list[_LeftOut], raw_rows.OnBadRow | None],
   Iterator[SolvedProblem],
@@ -33,7 +34,7 @@ _Read = Callable[
 
 _SOURCES: Mapping[str, _Read] = {
   "candidates": lambda args, left_out, on_bad_row: self_generated.read(
-    args.input, args.max_per_problem or _MAX_PER_PROBLEM
+    args.input, args.max_per_problem or _MAX_PER_PROBLEM, left_out.append
   ),
   "math": lambda args, left_out, on_bad_row: hendrycks_math.read(
     args.input, on_bad_row
@@ -112,6 +113,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def prepare(args: argparse.Namespace) -> int:
   """Writes the rows and what was left out; prints Table 1."""
   _check_flags(args)
+  encode = _encoder(args.vocabulary)
   if args.download:
     args.input = args.download.expanduser() / args.source
     download.fetch_all(args.source, args.input, args.mirror)
@@ -119,23 +121,26 @@ def prepare(args: argparse.Namespace) -> int:
   on_bad_row = left_out.append if args.skip_bad_rows else None
   rows = list(_SOURCES[args.source](args, left_out, on_bad_row))
   num_read = len(rows) + len(left_out)
-  _check_some_are_rows(left_out, num_read)
-  held_out = [
-    row
-    for directory in args.against
-    for split in ("validation", "test")
-    for row in json_lines.read_split(directory, split)
-  ]
+  _check_some_are_rows(args, left_out, rows)
+  held_out = json_lines.held_out(args.against)
   by_split, leaks = splits.without_leaks(rows, held_out)
   left_out += leaks
   json_lines.write_splits(args.output, by_split)
-  json_lines.write_left_out(args.output, left_out)
-  kinds = collections.Counter(map(_kind, left_out))
+  listed = [one for one in left_out if not isinstance(one, str)]
+  json_lines.write_left_out(args.output, listed)
+  kinds = _kinds(left_out)
   num_rows = collections.Counter(row.split for row in rows)
-  reasons = [*_reasons(args, len(rows), kinds)]
-  print("\n".join(_table(args, by_split, num_rows, reasons)))
-  print(_summary(num_read, kinds))
-  if left_out:
+  table = data_table.lines(
+    args.source,
+    by_split,
+    encode,
+    args.vocabulary,
+    num_rows,
+    [*_reasons(args, len(rows), kinds)],
+  )
+  print("\n".join(table))
+  print(_summary(num_read, kinds, leaks))
+  if listed:
     print(f"Each is listed in {args.output / 'left_out.jsonl'}.")
   return 0
 
@@ -169,43 +174,87 @@ def _check_flags(args: argparse.Namespace) -> None:
   ):
     if not is_used:
       raise ValueError(f"{flag} is given but not used here; see --help")
-
-
-def _check_some_are_rows(left_out: Sequence[_LeftOut], num_read: int) -> None:
-  bad_rows = [one for one in left_out if isinstance(one, raw_rows.BadRow)]
-  if bad_rows and len(bad_rows) == num_read:
-    first = bad_rows[0]
+  if args.source == "candidates" and not args.against:
     raise ValueError(
-      f"all {num_read:,} rows are malformed; the first, {first.file}:"
-      f"{first.line}: {first.reason}"
+      "candidates say not of which split their problems are; name the prepared"
+      " rows whose validation and test problems are kept out, by --against"
+    )
+  named = [ours for ours, _ in args.field]
+  twice = sorted({name for name in named if named.count(name) > 1})
+  if twice:
+    raise ValueError(f"--field {twice[0]}=... is given twice")
+  if args.input and args.output.resolve() == args.input.resolve():
+    raise ValueError(
+      f"--output is {args.output}, as --input is, and would be written over;"
+      " give another folder"
     )
 
 
-def _kind(left_out: _LeftOut) -> str:
-  if isinstance(left_out, raw_rows.BadRow):
-    return _MALFORMED
-  if isinstance(left_out, splits.Leak):
-    return _LEAK if left_out.is_dropped else _RESEMBLING
-  return left_out.kind
+def _check_some_are_rows(
+  args: argparse.Namespace,
+  left_out: Sequence[_LeftOut],
+  rows: Sequence[SolvedProblem],
+) -> None:
+  if rows:
+    return
+  if not left_out:
+    raise ValueError(f"{args.input} holds no row")
+  first = next((x for x in left_out if isinstance(x, raw_rows.BadRow)), None)
+  if first is None:
+    raise ValueError(
+      f"none of the {len(left_out):,} rows of {args.input} is left:"
+      f" {_summary(len(left_out), _kinds(left_out))}"
+    )
+  raise ValueError(
+    f"all {len(left_out):,} rows are malformed; the first, {first.file}:"
+    f"{first.line}: {first.reason}"
+  )
 
 
-def _summary(num_read: int, kinds: Mapping[str, int]) -> str:
+def _kinds(left_out: Iterable[_LeftOut]) -> Mapping[str, int]:
+  """Counts rows by why they are left out."""
+  kinds: collections.Counter[str] = collections.Counter()
+  for one in left_out:
+    if isinstance(one, splits.Leak):
+      kinds[_LEAK if one.is_dropped else _RESEMBLING] += one.num_rows
+    elif isinstance(one, raw_rows.BadRow):
+      kinds[_MALFORMED] += 1
+    else:
+      kinds[one if isinstance(one, str) else one.kind] += 1
+  return kinds
+
+
+def _summary(
+  num_read: int,
+  kinds: Mapping[str, int],
+  leaks: Sequence[splits.Leak] = (),
+) -> str:
   """Returns what was left out, counted by reason."""
   words = {
     _MALFORMED: "malformed rows",
     "incorrect": "solutions that are not correct",
     "duplicate": "solutions that stand there twice",
     "not in MATH": "solutions whose problem is not in MATH",
-    _LEAK: "training or validation problems that a later split holds",
+    self_generated.INCORRECT: "candidates that are not correct",
+    self_generated.CUT_OFF: "that were cut off",
+    self_generated.REPEATED: "that repeat another",
+    self_generated.SURPLUS: "beyond the most that are taken of a problem",
+    _LEAK: "of training or validation whose problem a later split holds",
   }
   told = [
     f"{kinds[kind]:,} {word}" for kind, word in words.items() if kinds[kind]
   ]
   text = f"Left out of {num_read:,} rows: {', '.join(told) or 'nothing'}."
+  by_id = sum(leak.kind == "id" for leak in leaks)
+  if by_id:
+    text += (
+      f" {by_id} problems have the id of a held-out one and another text: if"
+      " they are other problems, leave out their ids or change them."
+    )
   if kinds[_RESEMBLING]:
     text += (
-      f" Left in: {kinds[_RESEMBLING]} validation problems that resemble a test"
-      " problem."
+      f" Left in: {kinds[_RESEMBLING]} of validation whose problem resembles a"
+      " test problem."
     )
   return text
 
@@ -233,17 +282,8 @@ def _math_rows(directory: pathlib.Path) -> Iterator[SolvedProblem]:
   return read(directory)
 
 
-def _table(
-  args: argparse.Namespace,
-  by_split: Mapping[str, Sequence[SolvedProblem]],
-  num_rows: Mapping[str, int],
-  reasons: Sequence[str],
-) -> Iterator[str]:
-  """Yields the lines of Table 1 for one source."""
+def _encoder(vocabulary_name: str) -> Callable[[str], Sequence[int]]:
   third_party_logs.import_tensorflow()
   from mathft_jax.data import vocabulary
 
-  encode = vocabulary.load_vocabulary(args.vocabulary).encode
-  return data_table.lines(
-    args.source, by_split, encode, args.vocabulary, num_rows, reasons
-  )
+  return vocabulary.load_vocabulary(vocabulary_name).encode

@@ -1,12 +1,18 @@
 """Solved problems to show a model that was not fine-tuned (§4.2, §5.1)."""
 
 import dataclasses
+import functools
+import hashlib
+import json
+import logging
 import pathlib
 from collections.abc import Sequence
 
 from mathft_jax.data import locations
 from mathft_jax.records import SolvedProblem
 from mathft_jax.sources import json_lines, splits
+
+_logger = logging.getLogger(__name__)
 
 # The four problems of Lewkowycz et al. (2022), appendix D.2: the domain of a
 # quotient of roots, the determinant of a product, lifting weights, a system of
@@ -34,11 +40,17 @@ class Shots:
   problem_ids: Sequence[str] = MATH_PROBLEMS
   problems_source: str | None = None
 
+  def fingerprint(self) -> str:
+    """Returns a hash of the shots."""
+    texts = [[*shot.texts, shot.problem.problem_id] for shot in self()]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
   def __call__(self) -> list[SolvedProblem]:
     """The shots, from the prepared rows of the sources.
 
-    Raises ValueError for a problem that no training or validation row has: a
-    test problem is nothing to learn from.
+    One that is replaced is named in a warning. Raises ValueError for a problem
+    that no training or validation row has: a test problem is nothing to learn
+    from.
     """
     solved = _first_solutions(self.source)
     found: list[SolvedProblem] = []
@@ -50,6 +62,11 @@ class Shots:
         shot = wanted and _most_alike(
           wanted, [s for i, s in solved.items() if i not in taken]
         )
+        if shot is not None:
+          _warn_once(
+            f"{self.source!r} has no solution of {problem_id!r}; in its place"
+            f" {shot.problem.problem_id!r} is shown"
+          )
       if shot is None:
         raise ValueError(
           f"problem {problem_id!r} is in no training or validation row of"
@@ -57,6 +74,12 @@ class Shots:
         )
       found.append(shot)
     return found
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+  """Warns; the shots are looked up several times in a run."""
+  _logger.warning(message)
 
 
 def _first_solutions(source: str) -> dict[str, SolvedProblem]:

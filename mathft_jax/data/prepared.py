@@ -70,6 +70,8 @@ class _Rows(seqio.DataSource):
     shard = shard_info or seqio.ShardInfo(0, 1)
     version = self._version(split)
     rows = _rows(self._read, split, shard.index, shard.num_shards, *version)
+    if not _num_rows(*version):
+      raise ValueError(f"{version[0]} holds no row")
     if not rows:
       raise ValueError(
         f"{version[0]} has only {_num_rows(*version)} rows, too few for shard"
@@ -130,23 +132,25 @@ def _check_no_leak(path: pathlib.Path) -> None:
         (p, p.stat().st_mtime_ns, p.stat().st_size) for p in (path, held_out)
       )
       if stamps not in _CHECKED:
+        training, test = _ids_and_texts(path), _ids_and_texts(held_out)
         try:
-          splits.check_no_leak(
-            (
-              tuple(
-                json_lines.field(row, name, f"{path}:{number}")
-                for name in ("problem_id", "problem")
-              )
-              for number, row in jsonl.read(path)
-            ),
-            (
-              (p.problem_id, p.text)
-              for p in json_lines.problems(directory, "test")
-            ),
-          )
+          splits.check_no_leak(training, test)
         except ValueError as error:
           raise ValueError(f"{path}: {error} (in {held_out})") from error
         _CHECKED.add(stamps)
+
+
+def _ids_and_texts(path: pathlib.Path) -> list[tuple[str, str]]:
+  """The problem of each row; one without an id is known by its text."""
+  found = []
+  for number, row in jsonl.read(path):
+    where = f"{path}:{number}"
+    text = json_lines.field(row, "problem", where)
+    problem_id = json_lines.text_id(text)
+    if "problem_id" in row:
+      problem_id = json_lines.field(row, "problem_id", where)
+    found.append((problem_id, text))
+  return found
 
 
 # The last two arguments of these are there to be part of the key.
@@ -210,7 +214,9 @@ def _graded_row(row: Mapping[str, Any], where: str) -> _Row:
   if not isinstance(candidates, list):
     raise ValueError(f"{where}: field 'candidates' must be a list")
   for candidate in candidates:
-    if not isinstance(candidate.get("is_correct"), bool):
+    if not isinstance(candidate, dict) or not isinstance(
+      candidate.get("is_correct"), bool
+    ):
       raise ValueError(
         f"{where}: each candidate needs 'is_correct', true or false"
       )

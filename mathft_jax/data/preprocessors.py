@@ -188,7 +188,7 @@ def drop_too_long(
   """Drops examples with a feature longer than `sequence_length` allows.
 
   SeqIO would cut them, and a solution without its end teaches not to stop.
-  `stream.count_examples` tells how many are dropped.
+  `stream.count_by_task` tells how many are dropped.
   """
   limits = {
     name: limit

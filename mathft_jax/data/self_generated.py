@@ -6,7 +6,7 @@ it as future work.
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mathft_jax import prompts, records, samples
 from mathft_jax.grading import grader
@@ -14,15 +14,25 @@ from mathft_jax.grading import grader
 SOURCE = "self_generated"
 
 
+# Why a candidate makes no row.
+INCORRECT = "not correct"
+CUT_OFF = "cut off"
+REPEATED = "the same as another"
+SURPLUS = "beyond the most of a problem"
+
+
 def read(
-  directory: str | os.PathLike[str], max_per_problem: int
+  directory: str | os.PathLike[str],
+  max_per_problem: int,
+  on_left_out: Callable[[str], None] = lambda reason: None,
 ) -> Iterator[records.SolvedProblem]:
   """Yields rows of a graded folder of candidates, all in the split "train".
 
   Of each problem these are its first `max_per_problem` correct candidates that
   differ in more than white space, without their answer section: the reference
   answer is the row's. Candidates that were cut off have no end and are passed
-  over, and so is the greedy one.
+  over, and so is the greedy one. `on_left_out` is told the reason of each
+  sampled candidate that makes no row.
 
   The candidates must be those of training problems. Raises FileNotFoundError
   if the folder lacks candidates or their grades, and ValueError if a problem
@@ -44,11 +54,19 @@ def read(
       )
     solutions: dict[str, str] = {}
     for candidate in sorted(sampled.candidates, key=lambda c: c.index):
-      is_correct = graded[problem_id].grades[candidate.index].is_correct
-      if is_correct and candidate.finish_reason == "eos":
-        text = _worked_text(candidate.solution)
-        solutions.setdefault(" ".join(text.split()), text)
-    for text in list(solutions.values())[:max_per_problem]:
+      text = _worked_text(candidate.solution)
+      folded = " ".join(text.split())
+      if not graded[problem_id].grades[candidate.index].is_correct:
+        on_left_out(INCORRECT)
+      elif candidate.finish_reason != "eos":
+        on_left_out(CUT_OFF)
+      elif folded in solutions:
+        on_left_out(REPEATED)
+      elif len(solutions) == max_per_problem:
+        on_left_out(SURPLUS)
+      else:
+        solutions[folded] = text
+    for text in solutions.values():
       yield records.SolvedProblem(sampled.problem, text, SOURCE, "train")
 
 

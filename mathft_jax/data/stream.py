@@ -85,8 +85,9 @@ class BatchStream(Iterator[Batch]):
   config and data, makes it go on with the next batch. Where all tasks can be
   held in memory (`token_cache.can_hold`), that takes the same time after any
   number of batches; each example is tokenized once, and an epoch is shuffled
-  whole. Other streams read past the earlier batches, at the speed of the
-  pipeline.
+  whole: the order of the rows, and which of the examples of one length share a
+  row with which of another. Other streams read past the earlier batches, at the
+  speed of the pipeline.
   """
 
   def __init__(self, config: StreamConfig):
@@ -160,25 +161,6 @@ def make_dataset(config: StreamConfig) -> tf.data.Dataset:
   # Most of the machine is the model's.
   options.threading.max_intra_op_parallelism = 1
   return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
-
-
-def count_examples(config: StreamConfig) -> ExampleCounts:
-  """Reads a split once and tells how many examples are dropped as too long.
-
-  Of the config, only the task, split, lengths and vocabulary matter.
-  """
-  # A mixture's data set may end before all of its tasks do.
-  of_tasks = [
-    token_cache.load(task, config.split).feature_lengths()
-    if token_cache.can_hold(task)
-    else _lengths_as_read(task, config)
-    for task in _tasks(config)
-  ]
-  lengths = {
-    name: np.concatenate([of_task[name] for of_task in of_tasks])
-    for name in config.feature_lengths
-  }
-  return _count(lengths, config)
 
 
 def count_by_task(config: StreamConfig) -> Mapping[str, ExampleCounts]:
@@ -353,14 +335,21 @@ def _identity(config: StreamConfig, is_indexed: bool) -> Mapping[str, Any]:
 
   Not `shard_index`: the main process saves its state for all.
   """
-  tasks = _tasks(config)
+  provider, tasks = _provider(config), _tasks(config)
   words = tasks[0].output_features["targets"].vocabulary
+  converter = config.feature_converter
+  rates = None
+  if isinstance(provider, seqio.Mixture):
+    rates = {task.name: provider.get_rate(task) for task in tasks}
   return {
     "task_or_mixture": config.task_or_mixture,
     "split": config.split,
     "feature_lengths": dict(config.feature_lengths),
     "batch_size": config.batch_size,
-    "pack": config.feature_converter.pack,
+    "converter": type(converter).__name__,
+    "bos_id": converter.bos_id,
+    "pack": converter.pack,
+    "rates": rates,
     "shuffle": config.shuffle,
     "seed": config.seed,
     "num_epochs": config.num_epochs,

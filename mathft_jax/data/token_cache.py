@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 from collections.abc import Hashable
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -37,16 +38,16 @@ def can_hold(task: seqio.Task) -> bool:
   """Whether a task's tokens are the same in each epoch and at all lengths.
 
   A task says so by SeqIO's CacheDatasetPlaceholder, with nothing but
-  `preprocessors.drop_too_long` behind it. It has inputs and targets alone, and
-  no step that is a `functools.partial`: such a step may read more than its
-  rows, as those do that show solved problems.
+  `preprocessors.drop_too_long` behind it. It has inputs and targets alone. A
+  step that reads more than its rows, as that which shows solved problems, is a
+  `functools.partial` of what it reads, which has a method `fingerprint()`.
   """
   if not task.supports_caching or task.requires_caching:
     return False
   if set(task.output_features) != {"inputs", "targets"}:
     return False
   steps = list(task.preprocessors)
-  if any(isinstance(step, functools.partial) for step in steps):
+  if not all(hasattr(read, "fingerprint") for read in _read_by_steps(task)):
     return False
   is_mark = [isinstance(s, seqio.CacheDatasetPlaceholder) for s in steps]
   behind = steps[is_mark.index(True) + 1 :]
@@ -78,13 +79,30 @@ def load(
 
 
 def data_fingerprint(task: seqio.Task, split: str) -> str | None:
-  """Returns a hash of a split's rows, None where the source cannot tell.
+  """Returns a hash of what a split's tokens are made of, None if unknown.
 
-  A source can by a method `fingerprint(split)`; of others, rows are taken for
-  the same as long as the process lives.
+  A source tells that of its rows by a method `fingerprint(split)`; of others,
+  rows are taken for the same as long as the process lives.
   """
   fingerprint = getattr(task.source, "fingerprint", None)
-  return fingerprint(split) if fingerprint else None
+  if fingerprint is None:
+    return None
+  others = [
+    read.fingerprint()
+    for read in _read_by_steps(task)
+    if hasattr(read, "fingerprint")
+  ]
+  return "+".join([fingerprint(split), *others])
+
+
+def _read_by_steps(task: seqio.Task) -> list[Any]:
+  """What the steps were given beside their rows."""
+  return [
+    value
+    for step in task.preprocessors
+    if isinstance(step, functools.partial)
+    for value in (*step.args, *step.keywords.values())
+  ]
 
 
 def _vocabulary_key(of_feature: seqio.Vocabulary) -> Hashable:

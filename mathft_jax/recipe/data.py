@@ -81,13 +81,14 @@ class MathData:
       prm_rows, [*math["validation"], *math["test"]]
     )
     lines = []
-    for source, by_split, left_out in (
-      ("math", math, math_leaks),
-      ("prm800k", prm, [*dropped, *prm_leaks]),
+    for source, rows, by_split, left_out in (
+      ("math", math_rows, math, math_leaks),
+      ("prm800k", prm_rows, prm, [*dropped, *prm_leaks]),
     ):
       json_lines.write_splits(directory / source, by_split)
       json_lines.write_left_out(directory / source, left_out)
-      lines.append(count(source, by_split, vocabulary))
+      num_leaks = len(rows) - sum(map(len, by_split.values()))
+      lines.append(count(source, by_split, vocabulary, num_leaks))
     return lines
 
   def bind(self, directory: pathlib.Path) -> None:
@@ -121,18 +122,14 @@ class JsonLinesData:
 
     Raises FileNotFoundError, and ValueError with file and line.
     """
-    held_out = [
-      row
-      for folder in self.against
-      for split in ("validation", "test")
-      for row in json_lines.read_split(folder, split)
-    ]
+    rows = list(json_lines.read(self.path, self.fields))
     by_split, leaks = splits.without_leaks(
-      json_lines.read(self.path, self.fields), held_out
+      rows, json_lines.held_out(self.against)
     )
     json_lines.write_splits(directory / _JSON, by_split)
     json_lines.write_left_out(directory / _JSON, leaks)
-    return [count(_JSON, by_split, vocabulary)]
+    num_leaks = len(rows) - sum(map(len, by_split.values()))
+    return [count(_JSON, by_split, vocabulary, num_leaks)]
 
   def bind(self, directory: pathlib.Path) -> None:
     """Tells the tasks where the prepared rows lie."""
@@ -203,8 +200,12 @@ def count(
   source: str,
   by_split: Mapping[str, Sequence[records.SolvedProblem]],
   vocabulary: Any,
+  num_leaks: int = 0,
 ) -> Counts:
-  """A line of Table 1: rows of each split, mean lengths in tokens."""
+  """A line of Table 1: rows of each split, mean lengths in tokens.
+
+  `num_leaks` are those that were taken out, as a later split holds them.
+  """
   rows = [row for split_rows in by_split.values() for row in split_rows]
 
   def mean_tokens(texts: Iterable[str]) -> float:
@@ -213,6 +214,7 @@ def count(
   return {
     "source": source,
     **{split: len(split_rows) for split, split_rows in by_split.items()},
+    "leaks": num_leaks,
     "problem_tokens": mean_tokens(row.problem.text for row in rows),
     "solution_tokens": mean_tokens(row.solution for row in rows),
   }

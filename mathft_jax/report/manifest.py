@@ -13,7 +13,11 @@ NAME = "manifest.json"
 
 @dataclasses.dataclass(frozen=True)
 class DataSource:
-  """A line of Table 1; lengths are means in tokens, None if not counted."""
+  """A line of Table 1; lengths are means in tokens, None if not counted.
+
+  `leaks` are solutions that were taken out, since a later split has their
+  problem; the counts are without them.
+  """
 
   source: str
   train: int
@@ -21,6 +25,7 @@ class DataSource:
   test: int
   problem_tokens: float | None = None
   solution_tokens: float | None = None
+  leaks: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

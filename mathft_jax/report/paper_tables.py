@@ -12,12 +12,13 @@ _FEW_SHOT = "few-shot (base model)"
 def data(runs: Sequence[RunResults]) -> Table:
   return table_rows.of_runs(
     "table_1",
-    "Table 1: Problems by split, and mean lengths in tokens",
+    "Table 1: Solutions by split, and mean lengths in tokens",
     (
       Column("Data source"),
       Column("Training", document.COUNT),
       Column("Validation", document.COUNT),
       Column("Test", document.COUNT),
+      Column("Leaks taken out", document.COUNT),
       Column("Problem length", document.DECIMAL),
       Column("Solution length", document.DECIMAL),
     ),
@@ -28,6 +29,7 @@ def data(runs: Sequence[RunResults]) -> Table:
         source.train,
         source.validation,
         source.test,
+        source.leaks,
         table_rows.known(source.problem_tokens),
         table_rows.known(source.solution_tokens),
       )

@@ -14,6 +14,17 @@ from mathft_jax.sources import raw_rows, splits
 # What a field of ours is called in somebody's file, where it differs.
 Fields = Mapping[str, str]
 
+FIELDS = (
+  "problem_id",
+  "problem",
+  "solution",
+  "answer",
+  "level",
+  "type",
+  "source",
+  "split",
+)
+
 
 def field(
   row: Mapping[str, Any], name: str, where: str | raw_rows.Place
@@ -45,11 +56,19 @@ def read(
 
   `path` may also be a directory with train.jsonl, validation.jsonl and
   test.jsonl (those that exist), whose rows have the split that the file is
-  named after. Each file may be a .jsonl.gz or .parquet.
+  named after. Each file may be a .jsonl.gz or .parquet. What a row need not
+  have may be null too; what `fields` names must be there.
 
-  Raises FileNotFoundError, and ValueError with file and line for a bad row
-  unless `on_bad_row` takes it.
+  Raises FileNotFoundError, ValueError for a name in `fields` that is none of
+  ours, and ValueError with file and line for a bad row unless `on_bad_row`
+  takes it.
   """
+  unknown = sorted(set(fields or {}) - set(FIELDS))
+  if unknown:
+    raise ValueError(
+      f"there is no field {unknown[0]!r} of ours to be called otherwise; there"
+      f" are {', '.join(FIELDS)}"
+    )
   path = pathlib.Path(path)
   if not path.is_dir():
     yield from _read_files([path], fields or {}, None, on_bad_row)
@@ -83,6 +102,16 @@ def read_split(
       " writes it"
     )
   return _read_files([path], {}, split, None, shard_index, num_shards)
+
+
+def held_out(directories: Iterable[str | os.PathLike]) -> list[SolvedProblem]:
+  """Returns the validation and test rows of folders of prepared rows."""
+  return [
+    row
+    for directory in directories
+    for split in ("validation", "test")
+    for row in read_split(directory, split)
+  ]
 
 
 def problems(directory: str | os.PathLike, split: str) -> list[Problem]:
@@ -155,11 +184,16 @@ def _solved_problem(
   fields: Fields,
   file_split: str | None,
 ) -> SolvedProblem:
+  def value(name: str) -> Any:
+    """None where the row says nothing of what it need not say."""
+    if name in fields and fields[name] not in row:
+      field(row, fields[name], where)  # What is named must be there.
+    return row.get(fields.get(name, name))
+
   def text(name: str, default: str | None = None) -> str:
-    theirs = fields.get(name, name)
-    if default is not None and theirs not in row:
+    if default is not None and value(name) is None:
       return default
-    return field(row, theirs, where)
+    return field(row, fields.get(name, name), where)
 
   problem = text("problem")
   problem_id = text("problem_id", default=text_id(problem))
@@ -173,7 +207,7 @@ def _solved_problem(
       problem_id=problem_id,
       text=problem,
       reference_answer=text("answer"),
-      level=_level(row.get(fields.get("level", "level"), ""), where),
+      level=_level(value("level"), fields.get("level", "level"), where),
       type=text("type", default=""),
     ),
     solution=text("solution"),
@@ -182,9 +216,11 @@ def _solved_problem(
   )
 
 
-def _level(level: Any, where: raw_rows.Place) -> str:
+def _level(level: Any, name: str, where: raw_rows.Place) -> str:
+  if level is None:
+    return ""
   if isinstance(level, int):
     return str(level)
   if isinstance(level, str):
     return level
-  raise ValueError(f"{where}: field 'level' must be text but is {level!r:.80}")
+  raise ValueError(f"{where}: field {name!r} must be text but is {level!r:.80}")

@@ -266,6 +266,12 @@ def _of_complete(
   ratings, answer = [], None
   if row.get("ratings") is not None:
     ratings = _part(row, "ratings", list, where)
+    strange = [r for r in ratings if r not in (_GOOD, _NEUTRAL, _BAD, None)]
+    if strange or len(ratings) != len(steps):
+      raise ValueError(
+        f"{where}: field 'ratings' must have 1, 0, -1 or null for each of the"
+        f" {len(steps)} steps but is {ratings!r:.80}"
+      )
   if row.get("final_answer") is not None:
     answer = json_lines.field(row, "final_answer", where)
   if _BAD in ratings:

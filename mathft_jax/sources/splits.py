@@ -8,7 +8,13 @@ import collections
 import dataclasses
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+  Collection,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 
 from mathft_jax.records import SolvedProblem
 
@@ -32,9 +38,10 @@ _NEAR_SHARE = 0.8
 class Leak:
   """A problem that stands, the same or nearly, in a later split too.
 
-  `kind` is "id", "exact" (the same text), "normalized" (the same letters and
-  digits) or "13-gram"; `share` is the share of 13-grams, 1 for the others.
-  `is_dropped` tells whether the row was taken out of its split.
+  `kind` is "exact" (the same text), "normalized" (the same letters and digits),
+  "13-gram", or "id" where nothing but the id is the same; `share` is the share
+  of 13-grams, 1 for the others. `is_dropped` tells whether its `num_rows` rows
+  were taken out of their split.
   """
 
   problem_id: str
@@ -44,6 +51,7 @@ class Leak:
   kind: str
   share: float
   is_dropped: bool
+  num_rows: int = 1
 
 
 def hash_share(problem_id: str) -> float:
@@ -79,9 +87,11 @@ def without_leaks(
 
   `held_out` are validation and test rows of other sources, which are
   compared with but not returned.
+
+  Raises ValueError if an id stands for two problems among the rows.
   """
   by_split = {split: [] for split in SPLITS}
-  for row in rows:
+  for row in _with_one_text_an_id(rows):
     by_split[row.split].append(row)
   others = {split: [] for split in SPLITS}
   for row in held_out:
@@ -104,6 +114,22 @@ def without_leaks(
   return kept, leaks
 
 
+def _with_one_text_an_id(
+  rows: Iterable[SolvedProblem],
+) -> Iterator[SolvedProblem]:
+  """Yields the rows; an id that comes with two texts raises ValueError."""
+  texts: dict[str, str] = {}
+  for row in rows:
+    problem_id, text = row.problem.problem_id, row.problem.text
+    first = texts.setdefault(problem_id, text)
+    if first != text and words(first) != words(text):
+      raise ValueError(
+        f"the id {problem_id!r} stands for two problems, {first!r:.80} and"
+        f" {text!r:.80}; give each problem an id of its own, or none"
+      )
+    yield row
+
+
 def check_no_leak(
   training: Iterable[tuple[str, str]], held_out: Iterable[tuple[str, str]]
 ) -> None:
@@ -112,21 +138,25 @@ def check_no_leak(
   Both are (problem_id, text). The same id, or the same letters and digits, are
   the same problem; what only resembles it is for `without_leaks` to find.
   """
-  ids, texts = set(), {}
+  ids, texts = {}, {}
   for problem_id, text in held_out:
-    ids.add(problem_id)
+    ids.setdefault(problem_id, text)
     texts.setdefault(tuple(words(text)), problem_id)
   texts.pop((), None)
   for problem_id, text in training:
-    if problem_id in ids:
-      other_id = problem_id
-    else:
-      other_id = texts.get(tuple(words(text)))
+    other_id = texts.get(tuple(words(text)))
     if other_id is not None:
       raise ValueError(
         f"problem {problem_id} is to be trained on, but it is held out as"
         f" {other_id}; `mathft data prepare` with --against writes rows"
         " without such problems"
+      )
+    if problem_id in ids:
+      raise ValueError(
+        f"problem {problem_id} is to be trained on, but a problem of this id"
+        f" is held out: {text!r:.80} here, {ids[problem_id]!r:.80} there. If"
+        " they are two problems give them other ids; else `mathft data prepare`"
+        " with --against writes rows without such problems"
       )
 
 
@@ -145,65 +175,74 @@ def ngrams(text_words: Sequence[str], n: int = _N) -> set[tuple[str, ...]]:
 
 
 def _find_leaks(
-  rows: Iterable[SolvedProblem],
+  rows: Sequence[SolvedProblem],
   later: Mapping[str, Iterable[SolvedProblem]],
 ) -> list[Leak]:
   """Returns at most one leak, the worst, for each distinct problem of rows."""
-  by_id: dict[str, str] = {}
+  by_id: dict[str, tuple[str, str]] = {}
   by_text: dict[str, tuple[str, str]] = {}
   by_words: dict[tuple[str, ...], tuple[str, str]] = {}
   by_ngram = collections.defaultdict(set)
-  num_ngrams: dict[tuple[str, str], int] = {}
+  # Two sources may give one id to two problems.
+  num_ngrams: dict[tuple[str, str, str], int] = {}
   for split, split_rows in later.items():
     for row in split_rows:
-      key = (split, row.problem.problem_id)
+      problem_id = row.problem.problem_id
+      key = (split, problem_id, row.problem.text)
       if key in num_ngrams:
         continue
       text_words = words(row.problem.text)
-      by_id.setdefault(row.problem.problem_id, split)
-      by_text.setdefault(row.problem.text, key)
-      by_words.setdefault(tuple(text_words), key)
+      by_id.setdefault(problem_id, (split, problem_id))
+      by_text.setdefault(row.problem.text, (split, problem_id))
+      by_words.setdefault(tuple(text_words), (split, problem_id))
       grams = ngrams(text_words)
       num_ngrams[key] = len(grams)
       for gram in grams:
         by_ngram[gram].add(key)
 
-  def judge(row: SolvedProblem) -> Leak | None:
+  def judge(row: SolvedProblem, num_rows: int) -> Leak | None:
     problem = row.problem
+
+    def leak(
+      place: tuple[str, str],
+      kind: str,
+      share: float = 1.0,
+      is_dropped: bool = True,
+    ) -> Leak:
+      return Leak(
+        problem_id=problem.problem_id,
+        split=row.split,
+        other_id=place[1],
+        other_split=place[0],
+        kind=kind,
+        share=share,
+        is_dropped=is_dropped,
+        num_rows=num_rows,
+      )
+
     text_words = words(problem.text)
-    same = [
-      ("id", by_id.get(problem.problem_id), problem.problem_id),
-      ("exact", *by_text.get(problem.text, (None, ""))),
-      ("normalized", *by_words.get(tuple(text_words), (None, ""))),
-    ]
-    for kind, split, other_id in same:
-      # A problem without a letter or digit resembles nothing.
-      if split and (kind != "normalized" or text_words):
-        return Leak(
-          problem.problem_id, row.split, other_id, split, kind, 1.0, True
-        )
+    if problem.text in by_text:
+      return leak(by_text[problem.text], "exact")
+    # A problem without a letter or digit resembles nothing.
+    if text_words and tuple(text_words) in by_words:
+      return leak(by_words[tuple(text_words)], "normalized")
     grams = ngrams(text_words)
     shared = collections.Counter(
       key for gram in grams for key in by_ngram.get(gram, ())
     )
-    share, (split, other_id) = max(
+    share, (split, other_id, _) = max(
       ((n / min(len(grams), num_ngrams[k]), k) for k, n in shared.items()),
-      default=(0.0, ("", "")),
+      default=(0.0, ("", "", "")),
     )
-    if share < _NEAR_SHARE or not text_words:
-      return None
-    return Leak(
-      problem.problem_id,
-      row.split,
-      other_id,
-      split,
-      "13-gram",
-      share,
-      is_dropped=row.split == "train",
-    )
+    has_same_id = problem.problem_id in by_id
+    if share >= _NEAR_SHARE and text_words:
+      # A validation problem that only resembles a test problem stays.
+      is_dropped = row.split == "train" or has_same_id
+      return leak((split, other_id), "13-gram", share, is_dropped)
+    return leak(by_id[problem.problem_id], "id") if has_same_id else None
 
-  leaks: dict[str, Leak] = {}
-  for row in rows:
-    if row.problem.problem_id not in leaks and (leak := judge(row)):
-      leaks[row.problem.problem_id] = leak
-  return list(leaks.values())
+  num_rows = collections.Counter(row.problem.problem_id for row in rows)
+  distinct = {row.problem.problem_id: row for row in reversed(rows)}
+  in_order = [distinct[problem_id] for problem_id in num_rows]
+  leaks = (judge(row, num_rows[row.problem.problem_id]) for row in in_order)
+  return [leak for leak in leaks if leak is not None]

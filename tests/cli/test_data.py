@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import pathlib
 import threading
 import urllib.parse
 
@@ -13,6 +14,7 @@ import pytest
 
 from mathft_jax import jsonl, records, samples
 from mathft_jax.cli import data, grade
+from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import download, json_lines
 
 
@@ -44,7 +46,7 @@ def test_prepare_writes_splits_without_leaks_and_tells(tmp_path, capsys):
   (left_out,) = [row for _, row in jsonl.read(output / "left_out.jsonl")]
   assert left_out["kind"] == "normalized"
   printed = capsys.readouterr().out
-  assert "1 training or validation problems" in printed
+  assert "1 of training or validation whose problem a later" in printed
 
 
 def test_prepare_keeps_other_sources_test_problems_out(tmp_path):
@@ -285,6 +287,48 @@ def test_prm800ks_release_takes_ids_and_splits_from_math(
   assert "only a part" not in capsys.readouterr().out
 
 
+def test_what_would_be_written_over_or_do_nothing_is_an_error(tmp_path, capsys):
+  rows = tmp_path / "rows"
+  rows.mkdir()
+  _write(
+    rows / "train.jsonl", [{"problem": "p", "solution": "s", "answer": "1"}]
+  )
+  before = (rows / "train.jsonl").read_bytes()
+  output = str(tmp_path / "out")
+  for flags, message in (
+    (["--output", str(rows)], "would be written over"),
+    (["--output", output, "--field", "typ=foo"], "no field 'typ' of ours"),
+    (["--output", output, "--field", "type=sub"], "field 'sub' is missing"),
+    (
+      ["--output", output, "--field", "type=a", "--field", "type=b"],
+      "--field type=... is given twice",
+    ),
+    (["--output", output, "--vocabulary", "nope"], "vocabulary 'nope'"),
+  ):
+    argv = ["prepare", "--source", "json", "--input", str(rows), *flags]
+    assert data.main(argv) == 2, flags
+    assert message in capsys.readouterr().err
+  assert (rows / "train.jsonl").read_bytes() == before
+  assert not pathlib.Path(output).exists()
+
+
+def test_null_is_as_good_as_no_field_and_no_row_is_an_error(tmp_path, capsys):
+  rows, output = tmp_path / "rows.jsonl", tmp_path / "out"
+  row = {"problem": "p", "solution": "s", "answer": "1", "split": "train"}
+  _write(rows, [{**row, "type": None, "level": None, "problem_id": None}])
+  argv = ["prepare", "--source", "json", "--input", str(rows)]
+  argv += ["--output", str(output)]
+  assert data.main(argv) == 0
+  (read,) = json_lines.read_split(output, "train")
+  assert (read.problem.type, read.problem.level) == ("", "")
+  _write(rows, [{**row, "difficulty": [5]}])
+  assert data.main([*argv, "--field", "level=difficulty"]) == 2
+  assert "field 'difficulty' must be text" in capsys.readouterr().err
+  _write(rows, [])
+  assert data.main(argv) == 2
+  assert "rows.jsonl holds no row" in capsys.readouterr().err
+
+
 def test_a_generators_own_solutions_become_rows(tmp_path, capsys):
   problem = records.Problem("train/x/1.json", "2 + 2", "4")
   sampled = records.SampledProblem(
@@ -308,9 +352,19 @@ def test_a_generators_own_solutions_become_rows(tmp_path, capsys):
   flags = ["prepare", "--source", "candidates", "--input", str(given)]
   flags += ["--output", str(output)]
   assert data.main(flags) == 2
+  assert "--against" in capsys.readouterr().err
+  test = SolvedProblem(Problem("t", "6 + 7", "13"), "s", "json", "test")
+  held_out = tmp_path / "held_out"
+  json_lines.write_splits(held_out, {"validation": [], "test": [test]})
+  flags += ["--against", str(held_out)]
+  assert data.main(flags) == 2
   assert "`mathft grade" in capsys.readouterr().err
   assert grade.main([str(given), "--no_cache"]) == 0
   assert data.main([*flags, "--max_per_problem", "1"]) == 0
+  printed = capsys.readouterr().out
+  assert "Left out of 3 rows: 1 candidates that are not correct, 1 beyond" in (
+    printed
+  )
   rows = list(json_lines.read_split(output, "train"))
   assert [(row.problem, row.solution) for row in rows] == [
     (problem, "Two and two.")

@@ -101,3 +101,22 @@ def test_the_four_problems_are_those_of_the_literature(shared_dir):
     assert row.problem.text.startswith(begin)
     assert row.problem.reference_answer == answer
     assert row.split in ("train", "validation")
+
+
+def test_what_replaces_a_shot_is_named_in_a_warning(sources, caplog):
+  few_shot._warn_once.cache_clear()
+  for _ in range(2):
+    few_shot.Shots("fine", ("a", "b"), "plain")()
+  (warning,) = caplog.messages
+  assert "'fine' has no solution of 'b'; in its place 'e'" in warning
+
+
+def test_the_fingerprint_is_that_of_the_solutions_shown(sources):
+  shots = few_shot.Shots("plain", ("b", "a"))
+  before = shots.fingerprint()
+  assert few_shot.Shots("plain", ("a", "b")).fingerprint() != before
+  path = sources / "plain" / "train.jsonl"
+  path.write_text(path.read_text().replace("plain c", "other c"))
+  assert shots.fingerprint() == before
+  path.write_text(path.read_text().replace("plain b", "other b"))
+  assert shots.fingerprint() != before

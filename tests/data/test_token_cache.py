@@ -1,5 +1,8 @@
 """Tests of mathft_jax.data.token_cache."""
 
+import dataclasses
+import functools
+
 import numpy as np
 import pytest
 import seqio
@@ -133,3 +136,36 @@ def test_a_task_is_held_if_nothing_but_dropping_follows_its_mark():
   assert not token_cache.can_hold(
     _task(tokenize, mark, drop, output_features=more)
   )
+
+
+@dataclasses.dataclass
+class _Suffix:
+  text: str
+
+  def fingerprint(self) -> str:
+    return self.text
+
+
+def _add_suffix(dataset, suffix):
+  return dataset.map(
+    lambda row: {**row, "targets": row["targets"] + suffix.text}
+  )
+
+
+def test_what_a_step_reads_beside_its_rows_decides_the_tokens(task):
+  texts, *others = task.preprocessors
+  suffix = _Suffix(" abc")
+
+  def suffixed(value) -> seqio.Task:
+    step = functools.partial(_add_suffix, suffix=value)
+    return task.replace(preprocessors=[texts, step, *others])
+
+  held = suffixed(suffix)
+  assert token_cache.can_hold(held)
+  before = token_cache.load(held, "train")
+  fingerprint = token_cache.data_fingerprint(held, "train")
+  suffix.text = " abc abc"
+  assert token_cache.data_fingerprint(held, "train") != fingerprint
+  after = token_cache.load(held, "train")
+  assert len(after.tokens) > len(before.tokens)
+  assert not token_cache.can_hold(suffixed("no fingerprint"))

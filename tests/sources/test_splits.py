@@ -1,7 +1,12 @@
 """Tests of mathft_jax.sources.splits."""
 
+import collections
 import hashlib
 import itertools
+
+import hypothesis
+import pytest
+from hypothesis import strategies
 
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import splits
@@ -92,21 +97,93 @@ def test_every_solution_of_a_leaked_problem_is_dropped():
 
 
 def test_a_planted_leak_by_id_is_found_whatever_the_text():
-  rows = [_row("a", "one", "train"), _row("a", "two", "test")]
-  _, leaks = splits.without_leaks(rows)
+  rows = [_row("a", "one", "train"), _row("a", "one", "train")]
+  kept, leaks = splits.without_leaks(rows, [_row("a", "two", "test")])
   assert _kinds(leaks) == [("a", "a", "id", True)]
+  assert leaks[0].num_rows == 2
+  assert not kept["train"]
 
 
-def test_no_problem_is_in_two_splits_whatever_is_given():
-  texts = [_LONG, _LONG.upper(), "x", "y", "?!", "!?", ""]
-  rows = [
-    _row(f"{i}", text, split)
-    for i, (text, split) in enumerate(itertools.product(texts, splits.SPLITS))
-  ]
-  kept, _ = splits.without_leaks(rows)
-  seen = [{r.problem.text for r in kept[split]} for split in splits.SPLITS]
-  assert not seen[0] & seen[1] and not seen[0] & seen[2]
-  assert not seen[1] & seen[2]
+def test_an_id_of_two_problems_in_one_source_is_an_error():
+  rows = [_row("a", "one", "train"), _row("a", "two", "test")]
+  with pytest.raises(
+    ValueError, match="'a' stands for two problems, 'one' and"
+  ):
+    splits.without_leaks(rows)
+  same = [_row("a", "One!", "train"), _row("a", "one", "train")]
+  assert len(splits.without_leaks(same)[0]["train"]) == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_ids_that_two_held_out_sources_share_hide_no_text(order):
+  held_out = [_row("1", _LONG, "test"), _row("1", "two", "test")][::order]
+  rows = [_row("77", "two", "train"), _row("78", _LONG, "train")]
+  kept, leaks = splits.without_leaks(rows, held_out)
+  assert not kept["train"]
+  assert {k.kind for k in leaks} == {"exact"}
+
+
+def test_the_check_at_the_start_of_a_run_tells_ids_from_texts():
+  training = [("a", "one"), ("b", "two")]
+  splits.check_no_leak(training, [("c", "three")])
+  for held_out in ([("c", "Two.")], [("d", "four"), ("c", "two")]):
+    with pytest.raises(ValueError, match="problem b .* held out as c"):
+      splits.check_no_leak(training, held_out)
+  with pytest.raises(ValueError, match="'one' here, 'three' there"):
+    splits.check_no_leak(training, [("a", "three")])
+
+
+_TEXTS = [
+  _LONG,
+  _LONG.upper(),
+  _LONG.replace("wordaa", "other"),
+  "x",
+  "y",
+  "X!",
+]
+_ROWS = strategies.builds(
+  _row,
+  strategies.sampled_from("abcdef"),
+  strategies.sampled_from(_TEXTS),
+  strategies.sampled_from(splits.SPLITS),
+)
+_HELD_OUT = strategies.builds(
+  _row,
+  strategies.sampled_from("abcdef"),
+  strategies.sampled_from(_TEXTS),
+  strategies.sampled_from(splits.SPLITS[1:]),
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(
+  strategies.lists(_ROWS, max_size=8), strategies.lists(_HELD_OUT, max_size=5)
+)
+def test_no_problem_is_in_two_splits_whatever_is_given(rows, held_out):
+  """By brute force: ids and folded texts, among the rows and against others."""
+  try:
+    kept, leaks = splits.without_leaks(rows, held_out)
+  except ValueError:
+    by_id = collections.defaultdict(set)
+    for row in rows:
+      by_id[row.problem.problem_id].add(tuple(splits.words(row.problem.text)))
+    assert max(map(len, by_id.values())) > 1
+    return
+  after = {
+    "train": ["validation", "test"],
+    "validation": ["test"],
+    "test": [],
+  }
+  for split, later in after.items():
+    others = [
+      *(row for name in later for row in kept[name]),
+      *(row for row in held_out if row.split in later),
+    ]
+    for row, other in itertools.product(kept[split], others):
+      assert row.problem.problem_id != other.problem.problem_id
+      assert splits.words(row.problem.text) != splits.words(other.problem.text)
+  dropped = sum(leak.num_rows for leak in leaks if leak.is_dropped)
+  assert sum(map(len, kept.values())) + dropped == len(rows)
 
 
 def test_ngrams_of_a_text_that_is_too_short_are_the_text():

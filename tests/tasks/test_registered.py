@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import operator
+import pathlib
 
 import numpy as np
 import pytest
@@ -35,8 +36,9 @@ _GENERATORS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-  for name in ("hendrycks_math", "prm800k", "gsm8k", "evaluator", "arithmetic"):
-    importlib.import_module(f"mathft_jax.tasks.{name}")
+  folder = pathlib.Path(importlib.import_module("mathft_jax.tasks").__file__)
+  for path in folder.parent.glob("*.py"):
+    importlib.import_module(f"mathft_jax.tasks.{path.stem}")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,12 @@ def rows_dir(shared_dir, tmp_path_factory):
   }
   for source, rows in read.items():
     by_split, _ = splits.without_leaks(rows)
+    json_lines.write_splits(root / source, by_split)
+  for source, number in (("json", 50), ("self_generated", 20)):
+    by_split = {
+      split: list(json_lines.read_split(root / "math", split))[:number]
+      for split in splits.SPLITS
+    }
     json_lines.write_splits(root / source, by_split)
   (root / "evaluator").mkdir()
   for split in ("train", "validation"):
@@ -92,6 +100,36 @@ def test_registration_needs_no_data(monkeypatch):
     *seqio.TaskRegistry.names(),
     *seqio.MixtureRegistry.names(),
   }
+
+
+def test_every_registered_task_runs_through_tf_data_with_real_rows(rows_dir):
+  names = {
+    name
+    for name in {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    if "test" not in name.split("_")  # Those of other tests.
+  }
+  assert {"json_generate", "self_generated_generate"} < names
+  assert len(names) == 18
+  for name in names:
+    task = seqio.get_mixture_or_task(name)
+    is_pair = task.output_features["inputs"].rank == 2
+    converter = converters.PairFeatureConverter if is_pair else (
+      converters.DecoderOnlyFeatureConverter
+    )  # fmt: skip
+    for split in sorted(task.splits):
+      config = _config(
+        name,
+        split,
+        batch_size=2,
+        # Four shots take their room.
+        feature_lengths={"inputs": 3000, "targets": 1024},
+        feature_converter=converter(pack=False),
+        num_epochs=1,
+      )
+      batch = next(stream.make_dataset(config).as_numpy_iterator())
+      weights = batch["decoder_loss_weights"]
+      assert weights.shape == ((2, 2, 4024) if is_pair else (2, 4024)), name
+      assert (weights.sum(axis=-1) > 0).all(), name
 
 
 @pytest.mark.parametrize("name", _GENERATORS)
@@ -167,13 +205,13 @@ def _assert_batches_are_seqios(name: str, pack: bool = True) -> None:
 
 @pytest.mark.parametrize("name", _GENERATORS)
 def test_counts_are_those_of_the_rows(rows_dir, name):
-  counts = stream.count_examples(_config(name, "validation"))
+  counts = stream.count_by_task(_config(name, "validation")).values()
   rows = [
     row
     for source in _GENERATORS[name]
     for row in json_lines.read_split(rows_dir / source, "validation")
   ]
-  assert counts.num_examples == len(rows)
+  assert sum(c.num_examples for c in counts) == len(rows)
   # Inputs alone can be too long as well, so this is a bound from below.
   vocabulary = (
     seqio.get_mixture_or_task(name).output_features["targets"].vocabulary
@@ -187,7 +225,8 @@ def test_counts_are_those_of_the_rows(rows_dir, name):
     >= 1024
     for row in rows
   )
-  assert num_long <= counts.num_too_long < 0.1 * len(rows)
+  num_too_long = sum(c.num_too_long for c in counts)
+  assert num_long <= num_too_long < 0.1 * len(rows)
 
 
 def test_task_inputs_are_the_samplers_inputs(rows_dir):
@@ -304,7 +343,7 @@ def test_verdicts_are_the_only_loss_of_evaluators(rows_dir):
     # One verdict in each segment, at its end.
     num_segments = batch["decoder_segment_ids"].max(axis=1)
     np.testing.assert_array_equal(mask.sum(axis=1), num_segments)
-  counts = stream.count_examples(config)
+  (counts,) = stream.count_by_task(config).values()
   assert set(found) == {correct, incorrect}
   assert found.count(correct) <= 20 and found.count(incorrect) > 30
   assert counts.num_examples == 60
