@@ -41,6 +41,7 @@ class Evaluator(decoder_model.DecoderModel):
   def __post_init__(self):
     from mathft_jax.data import features
 
+    super().__post_init__()
     self.verdict_words = features.verdict_words(self.vocabulary)
     correct, incorrect = self.verdict_words
     self.verdict_ids = None
@@ -247,7 +248,7 @@ class MarginEvaluator(Evaluator):
       num_verdicts = jnp.sum(batch["decoder_loss_weights"], -1, keepdims=True)
     incorrect, correct = (scores[:, half].ravel() for half in range(2))
     weights = jnp.all(num_verdicts > 0, axis=1).ravel().astype(jnp.float32)
-    total, weight = losses.verdict_margin(
+    total, weight = losses.pair_margin(
       incorrect, correct, weights, margin=self.margin
     )
     in_order = jnp.sum((correct > incorrect) * weights)
