@@ -134,7 +134,8 @@ def sequence_scores(
   """log p(X|P) of Eq. 4 of each segment, in nats, and its sum of weights.
 
   `weights` are 1 on the tokens of X, else 0. With `normalize_length` the
-  log-probability is that of X's mean token. A segment without X scores 0.
+  log-probability is that of X's mean token. A segment without X scores 0. Of
+  numbers that are log S(X|P) at a verdict, the score is that of Eq. 7.
   """
   sums = segment_sums(log_probs * weights, segment_ids)
   lengths = segment_sums(weights, segment_ids)
@@ -159,6 +160,31 @@ def pair_margin(
   """
   hinges = jnp.maximum(0.0, incorrect_scores - correct_scores + margin)
   return jnp.sum(hinges * weights), jnp.sum(weights)
+
+
+class PairLoss(NamedTuple):
+  """Sums over pairs: of the hinges, of the weights, of those in order."""
+
+  total: Float[Array, ""]
+  weight: Float[Array, ""]
+  in_order: Float[Array, ""]
+
+
+def pair_loss(
+  scores: Float[Array, "B 2 S"],
+  lengths: Float[Array, "B 2 S"],
+  *,
+  margin: float,
+) -> PairLoss:
+  """`pair_margin` of the segments of rows in pairs, incorrect first.
+
+  A segment is a pair where both of its halves have a positive length; others
+  are padding. A pair is in order where the correct half scores higher.
+  """
+  incorrect, correct = (scores[:, half].ravel() for half in range(2))
+  weights = jnp.all(lengths > 0, axis=1).ravel().astype(jnp.float32)
+  total, weight = pair_margin(incorrect, correct, weights, margin=margin)
+  return PairLoss(total, weight, jnp.sum((correct > incorrect) * weights))
 
 
 # Chunks of logits -------------------------------------------------------------

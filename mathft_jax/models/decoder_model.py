@@ -140,6 +140,14 @@ class DecoderModel:
     )
 
 
+def flat_rows(batch: protocol.Batch) -> protocol.Batch:
+  """Rows in pairs or larger groups, [B, N, T], as rows [B * N, T].
+
+  Those of a group stay side by side, and so on the device that has them.
+  """
+  return {name: x.reshape(-1, x.shape[-1]) for name, x in batch.items()}
+
+
 def _rows(batch: protocol.Batch) -> tuple[Array, Array | None, Array | None]:
   """Tokens, positions and segments of packed or unpacked rows."""
   return (
