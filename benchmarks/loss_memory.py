@@ -1,11 +1,11 @@
-"""Memory and time of a loss over 262,144 words, in chunks and all at once.
+"""Memory and time of losses over many words, in chunks and all at once.
 
 The loss and its gradients by hidden states and head, without the layers below.
 Memory is what XLA plans for the compiled program, beside its arguments: what
 it holds on the way, and its results (the gradients, the same on both sides).
-Only the shortest rows are run too, each side in a process of its own, which
-gives the time, the fastest of three, and the growth of the peak of the
-process's resident memory from before the first run.
+Some sizes are run too, each side in a process of its own, which gives the time,
+the fastest of several, and the growth of the peak of the process's resident
+memory from before the first run.
 
   python benchmarks/loss_memory.py
 """
@@ -19,51 +19,58 @@ import subprocess
 import sys
 import time
 
-_VOCABULARY = 2**18
-_ROWS = 2
 _CHUNK_LENGTH = 64
 _SIDES = ("all at once", "in chunks")
-# (T, width of the model, whether it is run)
-_SIZES = [
-  (1024, 256, True),
-  (4096, 256, False),
-  (16384, 256, False),
-  (4096, 2048, False),
-  (16384, 2048, False),
+# (words, rows, T, width of the model, whether it is run)
+_LARGE = [
+  (2**18, 2, 1024, 256, True),
+  (2**18, 2, 4096, 256, False),
+  (2**18, 2, 16384, 256, False),
+  (2**18, 2, 4096, 2048, False),
+  (2**18, 2, 16384, 2048, False),
 ]
-_REPETITIONS = 3
+# The first is the demo's. A model takes the logits of all of these at once.
+_SMALL = [
+  (400, 32, 128, 128, True),
+  (4096, 8, 512, 256, True),
+  (16384, 8, 512, 256, True),
+]
+_SECONDS = 10  # For the repetitions of one side, three at the least.
 
 
 def main() -> None:
   versions = [
     f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib")
   ]
-  print(f"{', '.join(versions)}, {os.cpu_count()} cores, {os.uname().machine}")
+  print(f"{', '.join(versions)}, {os.cpu_count()} cores")
   print(
-    f"vocabulary {_VOCABULARY:,}, {_ROWS} rows, chunks of {_CHUNK_LENGTH}"
-    " positions; float32; GiB, seconds; ratios are to all at once"
+    f"chunks of {_CHUNK_LENGTH} positions; float32; GiB, seconds; ratios are to"
+    " all at once"
   )
   print(
-    f"{'T':>5}{'width':>7}  {'':12}{'on the way':>11}"
-    f"{'+ results':>11}{'ratio':>7}{'measured':>10}{'ratio':>7}{'time':>8}"
+    f"{'words':>7}{'rows':>5}{'T':>6}{'width':>6}  {'':12}{'on the way':>11}"
+    f"{'+ results':>10}{'ratio':>7}{'measured':>9}{'ratio':>7}{'time':>9}"
     f"{'ratio':>7}"
   )
-  for length, width, is_run in _SIZES:
-    found = [_in_own_process(side, length, width, is_run) for side in _SIDES]
+  for words, rows, length, width, is_run in (*_LARGE, *_SMALL):
+    found = [
+      _in_own_process(side, words, rows, length, width, is_run)
+      for side in _SIDES
+    ]
     base = found[0]
     for side, numbers in zip(_SIDES, found, strict=True):
-      line = f"{length:5}{width:7}  {side:12}"
-      line += f"{numbers['temporary'] / 2**30:11.2f}"
-      line += f"{numbers['peak'] / 2**30:11.2f}{_ratio(numbers, base, 'peak')}"
+      line = f"{words:7}{rows:5}{length:6}{width:6}  {side:12}"
+      line += f"{numbers['temporary'] / 2**30:11.3f}"
+      line += f"{numbers['peak'] / 2**30:10.3f}{_ratio(numbers, base, 'peak')}"
       if is_run:
-        line += f"{numbers['resident'] / 2**30:10.2f}"
+        line += f"{numbers['resident'] / 2**30:9.3f}"
         line += _ratio(numbers, base, "resident")
-        line += f"{numbers['seconds']:8.2f}{_ratio(numbers, base, 'seconds')}"
+        line += f"{numbers['seconds']:9.3f}{_ratio(numbers, base, 'seconds')}"
       print(line, flush=True)
 
 
 def measure(
-  side: str, length: int, width: int, is_run: bool
+  side: str, words: int, rows: int, length: int, width: int, is_run: bool
 ) -> dict[str, float]:
   """Bytes, and seconds where it is run, of one side."""
   import jax
@@ -82,10 +89,10 @@ def measure(
     return losses.cross_entropy(tokens, weights, z_loss=1e-4)[0]
 
   shapes = (
-    jax.ShapeDtypeStruct((_ROWS, length, width), jnp.float32),
-    jax.ShapeDtypeStruct((width, _VOCABULARY), jnp.float32),
-    jax.ShapeDtypeStruct((_ROWS, length), jnp.int32),
-    jax.ShapeDtypeStruct((_ROWS, length), jnp.float32),
+    jax.ShapeDtypeStruct((rows, length, width), jnp.float32),
+    jax.ShapeDtypeStruct((width, words), jnp.float32),
+    jax.ShapeDtypeStruct((rows, length), jnp.int32),
+    jax.ShapeDtypeStruct((rows, length), jnp.float32),
   )
   compiled = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(*shapes).compile()
   memory = compiled.memory_analysis()
@@ -102,12 +109,12 @@ def measure(
   arguments = (
     jax.random.normal(keys[0], shapes[0].shape),
     jax.random.normal(keys[1], shapes[1].shape) / width**0.5,
-    jax.random.randint(keys[2], shapes[2].shape, 0, _VOCABULARY),
+    jax.random.randint(keys[2], shapes[2].shape, 0, words),
     jnp.ones(shapes[3].shape),
   )
   jax.block_until_ready(arguments)
   before, seconds = _resident(), []
-  for _ in range(_REPETITIONS):
+  while len(seconds) < 3 or sum(seconds) < _SECONDS:
     start = time.perf_counter()
     jax.block_until_ready(compiled(*arguments))
     seconds.append(time.perf_counter() - start)
