@@ -1,19 +1,73 @@
 """The losses of the paper on arrays; each returns a sum and its weight.
 
 A caller that adds up microbatches divides once, by a constant of the run or by
-the added weights, so no loss here is a mean.
+the added weights, so no loss here is a mean. Losses of tokens and of whole
+sequences start from `TokenLogProbs`, which comes from logits, or from hidden
+states in chunks, so that no logits of a whole batch are ever there.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
-def token_cross_entropy(
-  logits: Float[Array, "B T V"],
+class TokenLogProbs(NamedTuple):
+  """What losses need to know of each position's logits.
+
+  `log_probs` are log p(target) and `log_z` the log of the normaliser, in nats;
+  `is_argmax` tells where the target is the likeliest token, of equals the one
+  with the smallest id.
+  """
+
+  log_probs: Float[Array, "B T"]
+  log_z: Float[Array, "B T"]
+  is_argmax: Bool[Array, "B T"]
+
+
+def token_log_probs(
+  logits: Float[Array, "B T V"], targets: Int[Array, "B T"]
+) -> TokenLogProbs:
+  """The log-probabilities of the targets, computed in float32."""
+  logits = logits.astype(jnp.float32)
+  log_z = jax.nn.logsumexp(logits, axis=-1)
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  is_argmax = jnp.argmax(logits, axis=-1) == targets
+  return TokenLogProbs(chosen - log_z, log_z, is_argmax)
+
+
+def chunked_token_log_probs(
+  hidden: Float[Array, "B T D"],
+  head: Float[Array, "D V"],
   targets: Int[Array, "B T"],
+  *,
+  chunk_length: int,
+  softcap: float | None = None,
+) -> TokenLogProbs:
+  """What `token_log_probs` returns for the logits hidden @ head, [B, T, V].
+
+  No more than the logits of `chunk_length` positions of each row are there at
+  a time, neither here nor for the gradient, which computes them again. Chunks
+  go along T: rows are what a mesh spreads over its devices, so each device
+  works on its own rows of every chunk, and its memory is that of its rows.
+
+  The product is taken in the dtype of `hidden` and added up in float32, the
+  gradient of `head` too, over all chunks. With `softcap` logits are
+  softcap * tanh(logits / softcap).
+
+  Raises ValueError for a `chunk_length` below 1.
+  """
+  if chunk_length < 1:
+    raise ValueError(f"chunk_length is {chunk_length}; it must be >= 1")
+  chunk_length = min(chunk_length, targets.shape[1])
+  return _chunked(hidden, head, targets, chunk_length, softcap)
+
+
+def cross_entropy(
+  tokens: TokenLogProbs,
   weights: Float[Array, "B T"],
   *,
   z_loss: float = 0.0,
@@ -24,13 +78,22 @@ def token_cross_entropy(
   weights. `z_loss` adds that many times log(Z)^2 (PaLM), which keeps the
   logits' normaliser near 1. A batch without weight gives 0 and no gradient.
   """
-  logits = logits.astype(jnp.float32)
-  log_z = jax.nn.logsumexp(logits, axis=-1)
-  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  losses = log_z - chosen
+  losses = -tokens.log_probs
   if z_loss:
-    losses = losses + z_loss * jnp.square(log_z)
+    losses = losses + z_loss * jnp.square(tokens.log_z)
   return jnp.sum(losses * weights), jnp.sum(weights)
+
+
+def token_cross_entropy(
+  logits: Float[Array, "B T V"],
+  targets: Int[Array, "B T"],
+  weights: Float[Array, "B T"],
+  *,
+  z_loss: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """`cross_entropy` from logits."""
+  tokens = token_log_probs(logits, targets)
+  return cross_entropy(tokens, weights, z_loss=z_loss)
 
 
 def log_p_correct(
@@ -44,18 +107,180 @@ def log_p_correct(
   return jax.nn.log_sigmoid(difference)
 
 
-def verdict_margin(
+def segment_sums(
+  values: Float[Array, "B T"], segment_ids: Int[Array, "B T"] | None
+) -> Float[Array, "B S"]:
+  """The sum of each segment of a row, segment 1 first.
+
+  There are at most as many segments as tokens, so S is T; segment 0 is padding
+  and left out. Rows without segments are one each: S is 1.
+  """
+  if segment_ids is None:
+    return jnp.sum(values, axis=-1, keepdims=True)
+
+  def of_row(values, segment_ids):
+    return jax.ops.segment_sum(values, segment_ids, len(values) + 1)[1:]
+
+  return jax.vmap(of_row)(values, segment_ids)
+
+
+def sequence_scores(
+  log_probs: Float[Array, "B T"],
+  weights: Float[Array, "B T"],
+  segment_ids: Int[Array, "B T"] | None = None,
+  *,
+  normalize_length: bool = False,
+) -> tuple[Float[Array, "B S"], Float[Array, "B S"]]:
+  """log p(X|P) of Eq. 4 of each segment, in nats, and its sum of weights.
+
+  `weights` are 1 on the tokens of X, else 0. With `normalize_length` the
+  log-probability is that of X's mean token. A segment without X scores 0. Of
+  numbers that are log S(X|P) at a verdict, the score is that of Eq. 7.
+  """
+  sums = segment_sums(log_probs * weights, segment_ids)
+  lengths = segment_sums(weights, segment_ids)
+  if normalize_length:
+    sums = sums / jnp.maximum(lengths, 1.0)
+  return sums, lengths
+
+
+def pair_margin(
   incorrect_scores: Float[Array, " B"],
   correct_scores: Float[Array, " B"],
   weights: Float[Array, " B"],
   *,
   margin: float = math.log(2),
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """`cls_margin` (Eq. 8) over pairs of solutions of the same problem.
+  """max(0, incorrect - correct + λ) over pairs of solutions of one problem.
 
-  Scores are log S(X|P) and `margin` is λ, all in nats: λ = log 2 asks for
-  twice the probability. Returns the weighted sum of the hinges and the sum of
-  the weights; a pair of weight 0 is padding.
+  `cls_margin` (Eq. 8) of scores log S(X|P), `seq_margin` (Eq. 10) of
+  `sequence_scores`. Scores and `margin`, which is λ, are in nats: λ = log 2
+  asks for twice the probability. Returns the weighted sum of the hinges and
+  the sum of the weights; a pair of weight 0 is padding.
   """
   hinges = jnp.maximum(0.0, incorrect_scores - correct_scores + margin)
   return jnp.sum(hinges * weights), jnp.sum(weights)
+
+
+class PairLoss(NamedTuple):
+  """Sums over pairs: of the hinges, of the weights, of those in order."""
+
+  total: Float[Array, ""]
+  weight: Float[Array, ""]
+  in_order: Float[Array, ""]
+
+
+def pair_loss(
+  scores: Float[Array, "B 2 S"],
+  lengths: Float[Array, "B 2 S"],
+  *,
+  margin: float,
+) -> PairLoss:
+  """`pair_margin` of the segments of rows in pairs, incorrect first.
+
+  A segment is a pair where both of its halves have a positive length; others
+  are padding. A pair is in order where the correct half scores higher.
+  """
+  incorrect, correct = (scores[:, half].ravel() for half in range(2))
+  weights = jnp.all(lengths > 0, axis=1).ravel().astype(jnp.float32)
+  total, weight = pair_margin(incorrect, correct, weights, margin=margin)
+  return PairLoss(total, weight, jnp.sum((correct > incorrect) * weights))
+
+
+# Chunks of logits -------------------------------------------------------------
+
+
+def _in_a_loop(
+  hidden, head, targets, chunk_length: int, softcap: float | None
+) -> TokenLogProbs:
+  kernel = head.astype(hidden.dtype)
+
+  def of_chunk(carry, chunk):
+    hidden, targets = chunk
+    logits, _ = _logits(hidden, kernel, softcap)
+    return carry, token_log_probs(logits, targets)
+
+  parts = _in_chunks(hidden, chunk_length), _in_chunks(targets, chunk_length)
+  _, found = jax.lax.scan(of_chunk, None, parts)
+  return TokenLogProbs(*(_joined(x, targets.shape[1]) for x in found))
+
+
+def _forward(hidden, head, targets, chunk_length, softcap):
+  found = _in_a_loop(hidden, head, targets, chunk_length, softcap)
+  return found, (hidden, head, targets, found.log_z)
+
+
+def _backward(chunk_length, softcap, residuals, cotangents):
+  hidden, head, targets, log_z = residuals
+  to_log_probs, to_log_z, _ = cotangents  # `is_argmax` has no gradient.
+  kernel = head.astype(hidden.dtype)
+
+  def of_chunk(to_head, chunk):
+    hidden, targets, log_z, to_log_probs, to_log_z = chunk
+    logits, slope = _logits(hidden, kernel, softcap)
+    # log p = logit - log Z, and the gradient of log Z is the softmax.
+    probs = jnp.exp(logits - log_z[..., None])
+    to_logits = (to_log_z - to_log_probs)[..., None] * probs
+    is_target = jnp.arange(kernel.shape[1])[None, None] == targets[..., None]
+    to_logits += jnp.where(is_target, to_log_probs[..., None], 0.0)
+    if slope is not None:
+      to_logits = to_logits * slope
+    to_logits = to_logits.astype(hidden.dtype)
+    rows, columns = _as_matrix(hidden), _as_matrix(to_logits)
+    to_hidden = jnp.matmul(columns, kernel.T).reshape(hidden.shape)
+    to_head = to_head + jnp.matmul(
+      rows.T, columns, preferred_element_type=jnp.float32
+    )
+    return to_head, to_hidden
+
+  per_position = (hidden, targets, log_z, to_log_probs, to_log_z)
+  to_head, to_hidden = jax.lax.scan(
+    of_chunk,
+    jnp.zeros(head.shape, jnp.float32),
+    tuple(_in_chunks(x, chunk_length) for x in per_position),
+  )
+  to_hidden = _joined(to_hidden, hidden.shape[1])
+  return to_hidden, to_head.astype(head.dtype), None
+
+
+# By hand: derived from the loop, the head's gradient would be added up in the
+# dtype of the product, and softmaxes taken anew that `log_z` gives.
+_chunked: Callable[..., TokenLogProbs] = jax.custom_vjp(
+  _in_a_loop, nondiff_argnums=(3, 4)
+)
+_chunked.defvjp(_forward, _backward)
+
+
+def _logits(
+  hidden: Float[Array, "B C D"],
+  kernel: Float[Array, "D V"],
+  softcap: float | None,
+) -> tuple[Float[Array, "B C V"], Float[Array, "B C V"] | None]:
+  """The capped logits of a chunk, and their slope by the logits before."""
+  logits = jnp.matmul(
+    _as_matrix(hidden), kernel, preferred_element_type=jnp.float32
+  ).reshape(*hidden.shape[:2], -1)
+  if softcap is None:
+    return logits, None
+  capped = jnp.tanh(logits / softcap)
+  return softcap * capped, 1.0 - jnp.square(capped)
+
+
+def _as_matrix(x: Float[Array, "B C n"]) -> Float[Array, "BC n"]:
+  """Rows stay the slow part of the first axis, on which a mesh may cut."""
+  return x.reshape(-1, x.shape[-1])
+
+
+def _in_chunks(x: Array, chunk_length: int) -> Array:
+  """[B, T, ...] to [chunks, B, chunk_length, ...], filled up with zeros."""
+  widths = [(0, 0)] * x.ndim
+  widths[1] = (0, -x.shape[1] % chunk_length)
+  x = jnp.pad(x, widths)
+  x = x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:])
+  return jnp.moveaxis(x, 1, 0)
+
+
+def _joined(x: Array, length: int) -> Array:
+  """[chunks, B, C, ...] to [B, length, ...]."""
+  x = jnp.moveaxis(x, 0, 1)
+  return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]

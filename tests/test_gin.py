@@ -3,6 +3,7 @@
 import collections
 import importlib
 import json
+import math
 import re
 
 import gin
@@ -10,7 +11,8 @@ import pytest
 
 from mathft_jax import records, samples
 from mathft_jax.cli import gin_bindings, gin_flags
-from mathft_jax.recipe import candidates
+from mathft_jax.models import contrastive, evaluator, generator, multitask
+from mathft_jax.recipe import candidates, single_run
 
 _FOLDER = gin_flags.gin_dir()
 _RECIPES = sorted(path.stem for path in _FOLDER.glob("recipes/*.gin"))
@@ -32,6 +34,15 @@ _ASKED = {
 # What it names as a demo's run made it.
 _MADE_BY_A_RUN = {
   "arith_evaluator": [
+    "INITIAL_CHECKPOINT_PATH='arith_base'",
+    "VALIDATION_CANDIDATES='candidates'",
+    "EVALUATOR_DATA='rows'",
+  ],
+  "arith_contrastive": [
+    "INITIAL_CHECKPOINT_PATH='arith_base'",
+    "EVALUATOR_DATA='rows'",
+  ],
+  "arith_multitask": [
     "INITIAL_CHECKPOINT_PATH='arith_base'",
     "VALIDATION_CANDIDATES='candidates'",
     "EVALUATOR_DATA='rows'",
@@ -85,6 +96,59 @@ def _read(recipe, flags=()):
 @pytest.mark.parametrize("recipe", _RECIPES)
 def test_each_recipe_parses_and_uses_every_name_that_it_binds(recipe):
   _parse(recipe, _bindings(recipe))  # It refuses what nothing uses.
+
+
+# Of each objective: the recipe that it fits into, and its model.
+_OBJECTIVES = {
+  "contrastive": ("arith_contrastive", contrastive.ContrastiveGenerator),
+  "evaluator_margin": ("arith_evaluator", evaluator.MarginEvaluator),
+  "evaluator_xent": ("arith_evaluator", evaluator.Evaluator),
+  "generator": ("arith_generator", generator.Generator),
+  "multitask_margin": ("arith_multitask", multitask.MultitaskMarginEvaluator),
+  "multitask_xent": ("arith_multitask", multitask.MultitaskEvaluator),
+  "seq_margin": ("arith_contrastive", contrastive.MarginGenerator),
+}
+
+
+def test_each_objective_is_in_a_recipe_or_takes_anothers_place():
+  files = {path.stem for path in _FOLDER.glob("objectives/*.gin")}
+  assert files == set(_OBJECTIVES)
+
+
+@pytest.mark.parametrize("objective", _OBJECTIVES)
+def test_an_objective_makes_its_model_of_its_macros(objective, tmp_path):
+  recipe, cls = _OBJECTIVES[objective]
+  text = re.sub(
+    r"objectives/\w+\.gin",
+    f"objectives/{objective}.gin",
+    _text(f"recipes/{recipe}.gin"),
+  )
+  wanted = {"LOSS_NORMALIZING_FACTOR": 3.0}
+  offered = _text(f"objectives/{objective}.gin")
+  for macro, value in (("MLE_WEIGHT", 0.125), ("MARGIN", 0.5)):
+    if f"\n{macro} = " in offered:
+      wanted[macro] = value
+    else:
+      text = re.sub(rf"\n{macro} = .+", "", text)
+  path = tmp_path / "own.gin"
+  path.write_text(text, encoding="utf-8")
+  for flags, margin in (
+    ([f"{name}={value}" for name, value in wanted.items()], 0.5),
+    (["LOSS_NORMALIZING_FACTOR=3.0"], math.log(2)),
+  ):
+    gin_flags.parse(
+      gin_flags.Flags([str(path)], (), ["MODEL_DIR='run'", *flags]),
+      single_run.run,
+    )
+    model = gin.query_parameter("MODEL/macro.value").scoped_configurable_fn()
+    assert type(model) is cls
+    assert model.loss_normalizing_factor == 3.0
+    if "MARGIN" in wanted:
+      assert model.margin == pytest.approx(margin, abs=1e-9)
+    if "MLE_WEIGHT" in wanted:
+      assert 0 < model.mle_weight < 0.2
+      assert (model.mle_weight == 0.125) == (len(flags) > 1)
+    gin.clear_config()
 
 
 @pytest.mark.parametrize("recipe", _RECIPES)

@@ -6,7 +6,7 @@ import importlib
 import itertools
 import pathlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mathft_jax.cli import data_prepare, errors, third_party_logs
@@ -149,10 +149,10 @@ def _shown(
   if not examples:
     return
   vocabulary = provider.output_features["targets"].vocabulary
-  is_pair = provider.output_features["targets"].rank == 2
+  width = examples[0]["targets"].shape[1:]  # () of single sequences.
   converter = (
-    converters.PairFeatureConverter()
-    if is_pair
+    converters.PairFeatureConverter(width=width[0])
+    if width
     else converters.DecoderOnlyFeatureConverter(pack=False)
   )
   longest = {
@@ -165,18 +165,17 @@ def _shown(
       name: (values != features.NO_TOKEN).sum(axis=0)
       for name, values in example.items()
     }
-    yield _lines(row, sizes, vocabulary, is_pair)
+    yield _lines(row, sizes, vocabulary, range(*width) if width else [...])
 
 
 def _lines(
   row: Mapping[str, Any],
   sizes: Mapping[str, Any],
   vocabulary: "seqio.Vocabulary",
-  is_pair: bool,
+  places: Iterable[Any],
 ) -> Iterator[str]:
-  """Yields inputs and targets of a row, or of both halves of a pair."""
-  for half in range(2 if is_pair else 1):
-    place = half if is_pair else ...
+  """Yields inputs and targets of a row, or of each sequence of a group."""
+  for place in places:
     tokens = row["decoder_target_tokens"][place]
     weights = row["decoder_loss_weights"][place]
     start = 0

@@ -8,6 +8,7 @@ Padding is 0 everywhere.
 # The type stubs of TensorFlow and SeqIO lack a part of what stands here.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
+import typing
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,8 +29,11 @@ class _RowConverter(seqio.FeatureConverter):
   """Lays examples out in rows.
 
   Examples that are longer than their lengths are an error, not cut:
-  `preprocessors.drop_too_long` drops them before.
+  `preprocessors.drop_too_long` drops them before. `width` is the number of
+  sequences of an example.
   """
+
+  width = 1
 
   def get_model_feature_lengths(
     self, task_feature_lengths: Mapping[str, int]
@@ -52,6 +56,8 @@ class _RowConverter(seqio.FeatureConverter):
       sum(task_feature_lengths.values()), self.bos_id, self.pack
     )
     specs = self._specs()
+    spec = typing.cast(_Example, ds.element_spec)["inputs"]
+    check_width(self.width, spec.shape[1:].num_elements())
 
     # NumPy lays out a window many times as fast as TensorFlow's operations,
     # which spend more on starting than on arrays of this size.
@@ -75,7 +81,7 @@ class _RowConverter(seqio.FeatureConverter):
         stateful=False,  # T5X saves iterators, which may hold no state of ours.
       )
       for row, spec in zip(rows, specs.values(), strict=True):
-        row.set_shape([None] + [2] * (spec.rank - 1) + [layout.length])
+        row.set_shape([None] + [self.width] * (spec.rank - 1) + [layout.length])
       return dict(zip(specs, rows, strict=True))
 
     return (
@@ -110,11 +116,14 @@ class DecoderOnlyFeatureConverter(_RowConverter):
 
 
 class PairFeatureConverter(_RowConverter):
-  """inputs [length, 2] and targets [1, 2] to [2, T]: row 0 the incorrect.
+  """inputs and targets [length, 2] to [2, T]: row 0 the incorrect.
 
   Each row is what DecoderOnlyFeatureConverter makes of its half of the pair.
   With `pack`, both halves of a pair stand in the same segment of their rows;
-  a pair takes as much of both as its longer half.
+  a pair takes as much of both as its longer half. The same holds for groups
+  of `width` sequences in place of two.
+
+  Raises ValueError for examples of another width.
   """
 
   TASK_FEATURES = {
@@ -130,13 +139,29 @@ class PairFeatureConverter(_RowConverter):
   # needs operations of one's own.
   PACKING_FEATURE_DTYPES = {}
 
-  def __init__(self, pack: bool = False, **kwargs):
+  def __init__(self, pack: bool = False, width: int = 2, **kwargs):
     super().__init__(pack=pack, use_custom_packing_ops=pack, **kwargs)
+    self.width = width
     if pack:
       spec = _Spec(dtype=tf.int32, rank=2, sequence_dim=1)
       names = DecoderOnlyFeatureConverter.PACKING_FEATURE_DTYPES
       packing_features = dict.fromkeys(names, spec)
       self.MODEL_FEATURES = {**self.MODEL_FEATURES, **packing_features}
+
+
+def check_width(expected: int, width: int | None) -> None:
+  """Raises ValueError unless examples have as many sequences as expected.
+
+  `width` is that of a task's examples, None of groups of a width that is not
+  known, which are only known not to be 1.
+  """
+  if width == expected or (width is None and expected > 1):
+    return
+  found = f"{width or 'several'} sequence{'' if width == 1 else 's'}"
+  raise ValueError(
+    f"the task's examples are of {found}, and the model's loss is on"
+    f" {expected}; take the task of that loss (docs/recipe.md, The objectives)"
+  )
 
 
 def flatten(

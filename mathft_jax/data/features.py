@@ -51,9 +51,10 @@ def output_features(
 def pair_output_features(
   vocabulary: seqio.Vocabulary,
 ) -> Mapping[str, seqio.Feature]:
-  """Returns the features of a task of (incorrect, correct) pairs.
+  """Returns the features of a task of pairs, or of larger groups.
 
-  They are of shape [length, 2], since SeqIO trims and pads the first axis.
+  They are of shape [length, 2] (or more), since SeqIO trims and pads the
+  first axis.
   """
   return {
     "inputs": seqio.Feature(vocabulary, add_eos=False, rank=2),

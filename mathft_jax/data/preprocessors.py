@@ -1,8 +1,9 @@
 """Steps from rows of text to tokens, as pure functions of tf.data.
 
 A generator task: `generator_texts`, SeqIO's `tokenize` and `append_eos`,
-`drop_too_long`. An evaluator task: `evaluator_texts` or `evaluator_pairs`,
-`tokenize_verdicts` or `tokenize_pairs`, `drop_too_long`. Before the last one
+`drop_too_long`. A task of graded candidates: `evaluator_texts`,
+`evaluator_pairs`, `solution_pairs`, `multitask_texts` or `multitask_pairs`; the
+step that tokenizes what it made; `drop_too_long`. Before the last one
 stands SeqIO's CacheDatasetPlaceholder, since the tokens so far are the same in
 each epoch (see `token_cache`). Texts are those of `prompts`.
 """
@@ -105,32 +106,72 @@ def evaluator_pairs(
   """
 
   def split(example: _Example) -> tf.data.Dataset:
-    texts = _evaluator_prompts(example)  # [N]
-    incorrect = tf.boolean_mask(
-      texts, tf.logical_not(example["is_correct"])
-    )  # [I]
-    correct = tf.boolean_mask(texts, example["is_correct"])  # [C]
-    num_correct = tf.size(correct)
-    key = tf.stack([seed, _hash(example["problem_id"])])
-    pairs = tf.random.experimental.stateless_shuffle(
-      tf.range(tf.size(incorrect) * num_correct), seed=key
-    )[:num_pairs]
-    # Where there is no correct candidate there is no pair to divide either.
-    num_correct = tf.maximum(num_correct, 1)
-    inputs = tf.stack(
-      [
-        tf.gather(incorrect, pairs // num_correct),
-        tf.gather(correct, pairs % num_correct),
-      ],
-      axis=1,
-    )  # [pairs, 2]
-    verdicts = tf.constant([prompts.INCORRECT, prompts.CORRECT])
-    return tf.data.Dataset.from_tensor_slices(
-      {
-        "problem_id": tf.fill(tf.shape(pairs), example["problem_id"]),
-        "inputs": inputs,
-        "targets": tf.broadcast_to(verdicts, tf.shape(inputs)),
-      }
+    pairs = _draw_pairs(example, num_pairs, seed)  # [pairs, 2]
+    inputs = tf.gather(_evaluator_prompts(example), pairs)
+    return _groups(example, inputs, _pair_verdicts(inputs))
+
+  return dataset.flat_map(split)
+
+
+def solution_pairs(
+  dataset: tf.data.Dataset, num_pairs: int = 10, seed: int = 0
+) -> tf.data.Dataset:
+  """Turns each graded problem into pairs of solutions, as generators see them.
+
+  Examples have problem_id, `inputs` [2], twice the generator's prompt, and
+  `targets` [2], the candidates of the pairs of `evaluator_pairs`.
+  """
+
+  def split(example: _Example) -> tf.data.Dataset:
+    pairs = _draw_pairs(example, num_pairs, seed)  # [pairs, 2]
+    inputs = tf.gather(_generator_prompts(example), pairs)
+    return _groups(example, inputs, tf.gather(example["solutions"], pairs))
+
+  return dataset.flat_map(split)
+
+
+def multitask_texts(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  """Turns each graded problem into one group of texts for each candidate.
+
+  Examples have problem_id, `inputs` [2] and `targets` [2]: those of
+  `evaluator_texts`, then the problem with the candidate as its solution. The
+  second are empty where the candidate is incorrect: nobody should write it.
+  """
+
+  def split(example: _Example) -> tf.data.Dataset:
+    is_correct = example["is_correct"]  # [N]
+    inputs = [
+      _evaluator_prompts(example),
+      tf.where(is_correct, _generator_prompts(example), ""),
+    ]
+    targets = [
+      tf.where(is_correct, prompts.CORRECT, prompts.INCORRECT),
+      tf.where(is_correct, example["solutions"], ""),
+    ]
+    return _groups(example, tf.stack(inputs, axis=1), tf.stack(targets, axis=1))
+
+  return dataset.flat_map(split)
+
+
+def multitask_pairs(
+  dataset: tf.data.Dataset, num_pairs: int = 10, seed: int = 0
+) -> tf.data.Dataset:
+  """Adds to each pair of `evaluator_pairs` its correct candidate as a solution.
+
+  Examples have problem_id, `inputs` [3] and `targets` [3]; the last are those
+  of the generator.
+  """
+
+  def split(example: _Example) -> tf.data.Dataset:
+    pairs = _draw_pairs(example, num_pairs, seed)  # [pairs, 2]
+    judged = tf.gather(_evaluator_prompts(example), pairs)
+    correct = pairs[:, 1:]
+    problems = tf.gather(_generator_prompts(example), correct)
+    solutions = tf.gather(example["solutions"], correct)
+    return _groups(
+      example,
+      tf.concat([judged, problems], axis=1),
+      tf.concat([_pair_verdicts(judged), solutions], axis=1),
     )
 
   return dataset.flat_map(split)
@@ -164,20 +205,34 @@ def tokenize_pairs(
   `inputs` and `targets` become [length, 2], filled up at the end with
   `features.NO_TOKEN`.
   """
-  vocabulary = output_features["targets"].vocabulary
-  words = features.verdict_words(vocabulary)
+  return _tokenize_groups(dataset, output_features, 2, 0)
 
-  def tokenize(example: _Example) -> _Example:
-    verdicts = example["targets"]  # [2]
-    tokens = vocabulary.encode_tf(example["inputs"] + verdicts)  # [2, T]
-    halves = [_parted(tokens[i], verdicts[i], words) for i in range(2)]
-    inputs, targets = (
-      tf.transpose(tf.ragged.stack(sides).to_tensor(features.NO_TOKEN))
-      for sides in zip(*halves, strict=True)
-    )
-    return {**_pretokenized(example), "inputs": inputs, "targets": targets}
 
-  return dataset.map(tokenize, num_parallel_calls=_AUTOTUNE)
+def tokenize_solution_pairs(
+  dataset: tf.data.Dataset, output_features: _Features
+) -> tf.data.Dataset:
+  """Tokenizes pairs of solutions as a generator's tasks do single ones.
+
+  Their targets end in EOS. The shape is that of `tokenize_pairs`.
+  """
+  return _tokenize_groups(dataset, output_features, 0, 2)
+
+
+def tokenize_multitask_texts(
+  dataset: tf.data.Dataset, output_features: _Features
+) -> tf.data.Dataset:
+  """Tokenizes groups of a prompt with its verdict and a solution, [length, 2].
+
+  A solution that is not there has no tokens.
+  """
+  return _tokenize_groups(dataset, output_features, 1, 1)
+
+
+def tokenize_multitask_pairs(
+  dataset: tf.data.Dataset, output_features: _Features
+) -> tf.data.Dataset:
+  """Tokenizes groups of a pair with verdicts and a solution, [length, 3]."""
+  return _tokenize_groups(dataset, output_features, 2, 1)
 
 
 def drop_too_long(
@@ -208,6 +263,102 @@ def _evaluator_prompts(example: _Example) -> tf.Tensor:
   solutions = example["solutions"]  # [N]
   problem = tf.fill(tf.shape(solutions), example["problem"])  # [N]
   return _fill(prompts.evaluator_inputs(_MARK, _MARK), problem, solutions)
+
+
+def _generator_prompts(example: _Example) -> tf.Tensor:
+  """Returns the prompt of the problem, once for each candidate."""
+  problem = _fill(prompts.generator_inputs(_MARK), example["problem"])
+  return tf.fill(tf.shape(example["solutions"]), problem)  # [N]
+
+
+def _draw_pairs(example: _Example, num_pairs: int, seed: int) -> tf.Tensor:
+  """Returns the candidates (incorrect, correct) of distinct pairs, [pairs, 2].
+
+  A function of (seed, problem_id) and of the grades alone.
+  """
+  is_correct = example["is_correct"]
+  incorrect = tf.where(tf.logical_not(is_correct))[:, 0]  # [I]
+  correct = tf.where(is_correct)[:, 0]  # [C]
+  num_correct = tf.size(correct)
+  key = tf.stack([seed, _hash(example["problem_id"])])
+  pairs = tf.random.experimental.stateless_shuffle(
+    tf.range(tf.size(incorrect) * num_correct), seed=key
+  )[:num_pairs]
+  # Where there is no correct candidate there is no pair to divide either.
+  num_correct = tf.maximum(num_correct, 1)
+  return tf.stack(
+    [
+      tf.gather(incorrect, pairs // num_correct),
+      tf.gather(correct, pairs % num_correct),
+    ],
+    axis=1,
+  )
+
+
+def _pair_verdicts(pairs: tf.Tensor) -> tf.Tensor:
+  """Returns the verdicts of pairs [pairs, 2]."""
+  verdicts = tf.constant([prompts.INCORRECT, prompts.CORRECT])
+  return tf.broadcast_to(verdicts, tf.shape(pairs))
+
+
+def _groups(
+  example: _Example, inputs: tf.Tensor, targets: tf.Tensor
+) -> tf.data.Dataset:
+  """Returns the groups of a problem, of `inputs` and `targets` [groups, n]."""
+  num_groups = tf.shape(inputs)[:1]
+  return tf.data.Dataset.from_tensor_slices(
+    {
+      "problem_id": tf.fill(num_groups, example["problem_id"]),
+      "inputs": inputs,
+      "targets": targets,
+    }
+  )
+
+
+def _tokenize_groups(
+  dataset: tf.data.Dataset,
+  output_features: _Features,
+  num_verdicts: int,
+  num_solutions: int,
+) -> tf.data.Dataset:
+  """Tokenizes groups of prompts with verdicts, then of problems and solutions.
+
+  `inputs` and `targets` become [length, n], filled up at the end with
+  `features.NO_TOKEN`.
+  """
+  vocabulary = output_features["targets"].vocabulary
+  words = features.verdict_words(vocabulary)
+  width = num_verdicts + num_solutions
+
+  def sequence(place: int, inputs: tf.Tensor, targets: tf.Tensor):
+    if place < num_verdicts:
+      tokens = vocabulary.encode_tf(inputs + targets)
+      return _parted(tokens, targets, words)
+    tokens = tf.pad(
+      vocabulary.encode_tf(targets),
+      [[0, 1]],
+      constant_values=vocabulary.eos_id,
+    )
+    # A prompt is never empty, so this is a solution that is not there.
+    num_targets = tf.where(inputs == "", 0, tf.size(tokens))
+    return vocabulary.encode_tf(inputs), tokens[:num_targets]
+
+  def tokenize(example: _Example) -> _Example:
+    sequences = [
+      sequence(place, example["inputs"][place], example["targets"][place])
+      for place in range(width)
+    ]
+    inputs, targets = (
+      tf.transpose(tf.ragged.stack(sides).to_tensor(features.NO_TOKEN))
+      for sides in zip(*sequences, strict=True)
+    )
+    return {
+      **_pretokenized(example),
+      "inputs": tf.ensure_shape(inputs, [None, width]),
+      "targets": tf.ensure_shape(targets, [None, width]),
+    }
+
+  return dataset.map(tokenize, num_parallel_calls=_AUTOTUNE)
 
 
 def _fill(template: str, *texts: tf.Tensor) -> tf.Tensor:

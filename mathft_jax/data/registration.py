@@ -102,10 +102,14 @@ def add_mixture(
 def add_evaluator_tasks(
   prefix: str, vocabulary_name: str, source: str = "evaluator"
 ) -> None:
-  """Registers <prefix>_evaluate_xent and <prefix>_evaluate_pairs.
+  """Registers the tasks on graded candidates, one for each kind of loss.
 
-  The first has one verdict for each candidate, the second up to ten
-  (incorrect, correct) pairs a problem.
+  <prefix>_evaluate_xent has one verdict for each candidate, the others but one
+  up to ten (incorrect, correct) pairs a problem, the same ones:
+  <prefix>_evaluate_pairs as prompts with verdicts, <prefix>_contrast_pairs as
+  solutions, <prefix>_multitask_pairs as prompts with verdicts and the correct
+  one as a solution. <prefix>_multitask_xent has each candidate's verdict, and
+  correct ones as solutions too.
   """
   loaded = vocabulary.load_vocabulary(vocabulary_name)
   seqio.TaskRegistry.add(
@@ -120,18 +124,32 @@ def add_evaluator_tasks(
     output_features=features.output_features(loaded, add_eos=False),
     shuffle_buffer_size=_EVALUATOR_SHUFFLE_BUFFER,
   )
-  seqio.TaskRegistry.add(
-    f"{prefix}_evaluate_pairs",
-    source=prepared.graded_candidates(source),
-    preprocessors=[
-      _pairs,
-      preprocessors.tokenize_pairs,
-      seqio.CacheDatasetPlaceholder(),
-      preprocessors.drop_too_long,
-    ],
-    output_features=features.pair_output_features(loaded),
-    shuffle_buffer_size=_EVALUATOR_SHUFFLE_BUFFER,
-  )
+  for name, texts, tokenize in (
+    ("evaluate_pairs", _evaluator_pairs, preprocessors.tokenize_pairs),
+    ("contrast_pairs", _solution_pairs, preprocessors.tokenize_solution_pairs),
+    (
+      "multitask_xent",
+      preprocessors.multitask_texts,
+      preprocessors.tokenize_multitask_texts,
+    ),
+    (
+      "multitask_pairs",
+      _multitask_pairs,
+      preprocessors.tokenize_multitask_pairs,
+    ),
+  ):
+    seqio.TaskRegistry.add(
+      f"{prefix}_{name}",
+      source=prepared.graded_candidates(source),
+      preprocessors=[
+        texts,
+        tokenize,
+        seqio.CacheDatasetPlaceholder(),
+        preprocessors.drop_too_long,
+      ],
+      output_features=features.pair_output_features(loaded),
+      shuffle_buffer_size=_EVALUATOR_SHUFFLE_BUFFER,
+    )
 
 
 def check_registered(names: Iterable[str]) -> None:
@@ -157,7 +175,17 @@ def _num_train_examples(task: seqio.Task) -> float:
   return float(task.num_input_examples("train") or 0)
 
 
-def _pairs(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  # SeqIO warns of steps before its placeholder that have a seed; here it is
-  # the same always.
+# SeqIO warns of steps before its placeholder that have a seed; in these it is
+# the same always.
+
+
+def _evaluator_pairs(dataset: tf.data.Dataset) -> tf.data.Dataset:
   return preprocessors.evaluator_pairs(dataset)
+
+
+def _solution_pairs(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  return preprocessors.solution_pairs(dataset)
+
+
+def _multitask_pairs(dataset: tf.data.Dataset) -> tf.data.Dataset:
+  return preprocessors.multitask_pairs(dataset)

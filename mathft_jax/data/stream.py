@@ -91,8 +91,12 @@ class BatchStream(Iterator[Batch]):
   """
 
   def __init__(self, config: StreamConfig):
-    """Raises ValueError if the split has no example that is short enough."""
+    """Raises ValueError if the split has no example that is short enough.
+
+    And where the task's examples are not what the converter lays out.
+    """
     self._config = config
+    _check_rank(config)
     self._rows = _indexed_rows(config) if _is_indexed(config) else None
     if self._rows is None:
       _check_something_fits(config)
@@ -280,6 +284,7 @@ def _task_rows(task: seqio.Task, config: StreamConfig) -> indexed.TaskRows:
   if not len(chosen):
     raise _nothing_fits(task, config)
   converter = config.feature_converter
+  converters.check_width(_width(converter), examples.width)
   return indexed.TaskRows(
     task.name,
     examples,
@@ -361,6 +366,23 @@ def _identity(config: StreamConfig, is_indexed: bool) -> Mapping[str, Any]:
     },
     "vocabulary_sha256": vocabulary.fingerprint(words),
   }
+
+
+def _width(converter: seqio.FeatureConverter) -> int:
+  """Returns how many sequences an example has; of others' converters 1."""
+  return getattr(converter, "width", 1)
+
+
+def _check_rank(config: StreamConfig) -> None:
+  """Raises ValueError for single sequences where groups are asked for.
+
+  And the other way round. SeqIO would speak of ranks.
+  """
+  if type(config.feature_converter) in _CONVERTERS:
+    rank = _provider(config).output_features["targets"].rank
+    converters.check_width(
+      _width(config.feature_converter), 1 if rank == 1 else None
+    )
 
 
 def _check_something_fits(config: StreamConfig) -> None:

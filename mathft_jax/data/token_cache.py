@@ -125,13 +125,12 @@ def _load(key: _Key) -> tokenized.Examples:
   options = tf.data.Options()
   options.autotune.enabled = False  # As in stream.make_dataset.
   windows = dataset.ragged_batch(_WINDOW).with_options(options)
-  return tokenized.concatenate(
-    [
-      tokenized.join(*(_feature(window[name]) for name in names))
-      for window in windows
-    ],
-    width=key.task.output_features["inputs"].rank,
-  )
+  parts = [
+    tokenized.join(*(_feature(window[name]) for name in names))
+    for window in windows
+  ]
+  # Without examples any width would do.
+  return tokenized.concatenate(parts, width=parts[0].width if parts else 1)
 
 
 def _feature(window: tf.Tensor | tf.RaggedTensor) -> tokenized.Feature:

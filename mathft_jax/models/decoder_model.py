@@ -7,8 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from mathft_jax import losses
 from mathft_jax.decoding import generate, prefix_cache, sampling
 from mathft_jax.models import protocol, transformer
+
+# So many logits (256 MiB) of a batch are taken at once: chunks, which compute
+# them twice, would take longer and save little (docs/benchmarks.md).
+_FEW_LOGITS = 2**26
 
 
 @dataclasses.dataclass
@@ -18,12 +23,26 @@ class DecoderModel:
   `loss_normalizing_factor` is the constant by which losses are divided; the
   number of loss tokens of a batch, about, so that a clipping norm and a
   reported loss mean the same at any batch size.
+
+  A loss over the vocabulary takes `loss_chunk_length` positions of each row at
+  a time, so that its logits are [B, loss_chunk_length, V] however long the
+  rows are. Larger values make fewer and larger products, smaller ones take
+  less memory. Of batches with few logits (2^26; the demo's are) all are taken
+  at once, which is faster. Raises ValueError for a value below 1.
   """
 
   module: transformer.Transformer
   vocabulary: Any
   loss_normalizing_factor: float = 1.0
   optimizer_def: Any = None
+  loss_chunk_length: int = 64
+
+  def __post_init__(self):
+    if self.loss_chunk_length < 1:
+      raise ValueError(
+        f"loss_chunk_length is {self.loss_chunk_length}; it must be >= 1"
+        " positions of each row"
+      )
 
   @property
   def input_vocabulary(self) -> Any:
@@ -56,12 +75,30 @@ class DecoderModel:
 
   def logits(self, params: Any, batch: protocol.Batch) -> Float[Array, "B T V"]:
     """A full forward pass over packed or unpacked rows."""
-    return self.apply(
-      params,
-      batch["decoder_input_tokens"],
-      batch.get("decoder_positions"),
-      batch.get("decoder_segment_ids"),
-    )[0]
+    return self.apply(params, *_rows(batch))[0]
+
+  def token_log_probs(
+    self, params: Any, batch: protocol.Batch
+  ) -> losses.TokenLogProbs:
+    """What losses need of a full forward pass over the rows [B, T] of a batch.
+
+    `loss_chunk_length` positions of each row at a time, unless all are few.
+    """
+    targets = batch["decoder_target_tokens"]
+    config = self.module.config
+    if (
+      targets.shape[1] <= self.loss_chunk_length
+      or targets.size * config.vocab_size <= _FEW_LOGITS
+    ):
+      return losses.token_log_probs(self.logits(params, batch), targets)
+    hidden, _ = self.apply(params, *_rows(batch), with_head=False)
+    return losses.chunked_token_log_probs(
+      hidden,
+      self.module.head(params),
+      targets,
+      chunk_length=self.loss_chunk_length,
+      softcap=config.logit_softcap,
+    )
 
   def generate(
     self,
@@ -101,3 +138,20 @@ class DecoderModel:
       next_token=next_token,
       eos_id=self.vocabulary.eos_id,
     )
+
+
+def flat_rows(batch: protocol.Batch) -> protocol.Batch:
+  """Rows in pairs or larger groups, [B, N, T], as rows [B * N, T].
+
+  Those of a group stay side by side, and so on the device that has them.
+  """
+  return {name: x.reshape(-1, x.shape[-1]) for name, x in batch.items()}
+
+
+def _rows(batch: protocol.Batch) -> tuple[Array, Array | None, Array | None]:
+  """Tokens, positions and segments of packed or unpacked rows."""
+  return (
+    batch["decoder_input_tokens"],
+    batch.get("decoder_positions"),
+    batch.get("decoder_segment_ids"),
+  )

@@ -41,6 +41,7 @@ class Evaluator(decoder_model.DecoderModel):
   def __post_init__(self):
     from mathft_jax.data import features
 
+    super().__post_init__()
     self.verdict_words = features.verdict_words(self.vocabulary)
     correct, incorrect = self.verdict_words
     self.verdict_ids = None
@@ -240,22 +241,21 @@ class MarginEvaluator(Evaluator):
   ) -> tuple[Float[Array, ""], protocol.Metrics]:
     """Eq. 8 summed over the pairs, divided by the normalising constant."""
     del dropout_rng
+    loss = self.pair_loss(params, batch)
+    metrics = {
+      "loss": metrics_lib.average(loss.total, loss.weight),
+      "accuracy": metrics_lib.average(loss.in_order, loss.weight),
+    }
+    return loss.total / self.loss_normalizing_factor, metrics
+
+  def pair_loss(self, params: Any, batch: protocol.Batch) -> losses.PairLoss:
+    """Eq. 8 of the pairs of a batch, packed or not."""
     if "decoder_segment_ids" in batch:
       scores, num_verdicts = self._segment_scores(params, batch)
     else:
       scores = self.score_batch(params, batch)[..., None]
       num_verdicts = jnp.sum(batch["decoder_loss_weights"], -1, keepdims=True)
-    incorrect, correct = (scores[:, half].ravel() for half in range(2))
-    weights = jnp.all(num_verdicts > 0, axis=1).ravel().astype(jnp.float32)
-    total, weight = losses.verdict_margin(
-      incorrect, correct, weights, margin=self.margin
-    )
-    in_order = jnp.sum((correct > incorrect) * weights)
-    metrics = {
-      "loss": metrics_lib.average(total, weight),
-      "accuracy": metrics_lib.average(in_order, weight),
-    }
-    return total / self.loss_normalizing_factor, metrics
+    return losses.pair_loss(scores, num_verdicts, margin=self.margin)
 
   def score_batch(
     self, params: Any, batch: protocol.Batch
@@ -283,25 +283,18 @@ class MarginEvaluator(Evaluator):
         " TrainingConfig.pack = False"
       )
     shape = batch["decoder_input_tokens"].shape
-    tokens, positions, segment_ids, weights = (
-      batch[f"decoder_{name}"].reshape(-1, shape[-1])
-      for name in ("input_tokens", "positions", "segment_ids", "loss_weights")
-    )
+    rows = decoder_model.flat_rows(batch)
+    segment_ids = rows["decoder_segment_ids"]
     logits = self.apply(
       params,
-      tokens,
-      positions,
+      rows["decoder_input_tokens"],
+      rows["decoder_positions"],
       segment_ids,
       logit_tokens=jnp.asarray(self.verdict_ids),
     )[0]  # [2 B, T, 2]
-    log_p = losses.log_p_correct(logits[..., 0], logits[..., 1])
-
-    @jax.vmap
-    def by_segment(values, segment_ids):
-      sums = jax.ops.segment_sum(values, segment_ids, shape[-1] + 1)
-      return sums[1:]  # Segment 0 is padding.
-
-    return (
-      by_segment(log_p * weights, segment_ids).reshape(shape),
-      by_segment(weights, segment_ids).reshape(shape),
+    scores, num_verdicts = losses.sequence_scores(
+      losses.log_p_correct(logits[..., 0], logits[..., 1]),
+      rows["decoder_loss_weights"],
+      segment_ids,
     )
+    return scores.reshape(shape), num_verdicts.reshape(shape)

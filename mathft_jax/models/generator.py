@@ -103,14 +103,11 @@ class Generator(decoder_model.DecoderModel):
     return_intermediates: bool = False,
   ) -> Any:
     """log p(X|P) of each row's loss tokens, in nats, [B]."""
-    log_probs = jax.nn.log_softmax(self.logits(params, batch))
-    chosen = jnp.take_along_axis(
-      log_probs, batch["decoder_target_tokens"][..., None], axis=-1
-    )[..., 0]
-    weights = batch["decoder_loss_weights"].astype(chosen.dtype)
-    scores = jnp.sum(chosen * weights, axis=-1)
+    log_probs = self.token_log_probs(params, batch).log_probs
+    weights = batch["decoder_loss_weights"].astype(jnp.float32)
+    scores = jnp.sum(log_probs * weights, axis=-1)
     if return_intermediates:
-      return scores, {"decoder": {"token_log_probs": (chosen,)}}
+      return scores, {"decoder": {"token_log_probs": (log_probs,)}}
     return scores
 
 
@@ -121,13 +118,10 @@ def token_loss(
   z_loss: float,
 ) -> tuple[Float[Array, ""], protocol.Metrics]:
   """Cross entropy at the weighted positions, with its metrics."""
-  logits = model.logits(params, batch)
-  targets = batch["decoder_target_tokens"]
+  tokens = model.token_log_probs(params, batch)
   weights = batch["decoder_loss_weights"].astype(jnp.float32)
-  total, weight = losses.token_cross_entropy(
-    logits, targets, weights, z_loss=z_loss
-  )
-  hits = jnp.sum((jnp.argmax(logits, axis=-1) == targets) * weights)
+  total, weight = losses.cross_entropy(tokens, weights, z_loss=z_loss)
+  hits = jnp.sum(tokens.is_argmax * weights)
   metrics = {
     "loss": metrics_lib.average(total, weight),
     "accuracy": metrics_lib.average(hits, weight),

@@ -106,6 +106,7 @@ class Transformer(nn.Module):
     cache: prefix_cache.PrefixCache | None = None,
     logit_positions: Int[Array, " B"] | None = None,
     logit_tokens: Int[Array, " n"] | None = None,
+    with_head: bool = True,
   ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache]:
     """Logits [B, T, V] in float32, and the keys and values of all layers.
 
@@ -114,7 +115,8 @@ class Transformer(nn.Module):
     token, whose keys and values are added to the cache that is returned.
     `logit_positions` asks for the logits of one position a row, [B, 1, V], and
     `logit_tokens` for those of some tokens only, [B, T, n]: a verdict needs
-    two numbers, not a product with the whole vocabulary.
+    two numbers, not a product with the whole vocabulary. Without `with_head`
+    the hidden states [B, T, D], of which `head` makes logits, take their place.
 
     Raises ValueError for a cache of the other form than `scan_layers` asks for.
     """
@@ -152,6 +154,8 @@ class Transformer(nn.Module):
     x = RMSNorm(config, name="final_norm")(x)
     if logit_positions is not None:
       x = jnp.take_along_axis(x, logit_positions[:, None, None], axis=1)
+    if not with_head:
+      return x, keys_values
     if config.tie_embeddings:
       head = embedding.T
     else:
@@ -172,6 +176,12 @@ class Transformer(nn.Module):
         cache, num_generated=cache.num_generated + 1
       )
     return logits, keys_values
+
+  def head(self, params: Any) -> Float[Array, "D V"]:
+    """The matrix by which hidden states become logits, before the soft cap."""
+    if self.config.tie_embeddings:
+      return params["embedding"].T
+    return params["head"]
 
   def _scanned_layers(
     self, x, cache, positions, segment_ids

@@ -97,6 +97,25 @@ def test_both_halves_of_a_pair_are_shown_with_all_their_tokens(
   assert len(halves) == 3
 
 
+def test_a_group_ends_in_the_solution_that_is_to_be_written(
+  show, graded, write_byte_level
+):
+  path = write_byte_level(graded / "vocabulary")
+  loaded = vocabulary.load_vocabulary(str(path))
+  printed, _ = show(
+    *("math_multitask_pairs", "--data", f"evaluator={graded}"),
+    *("--vocabulary", str(path), "--num_examples=1"),
+  )
+  lines = printed.splitlines()
+  inputs = _pieces(loaded, prompts.generator_inputs("What is $3!$?"))
+  targets = [*_pieces(loaded, "Six!"), "<eos>"]
+  assert [line.split(":")[0].split(" ")[0] for line in lines[1:7]] == (
+    ["inputs", "targets"] * 3
+  )
+  assert lines[5] == _line("inputs", inputs, 0)
+  assert lines[6] == _line("targets", targets, len(targets))
+
+
 def test_verdicts_of_several_tokens_are_marked_whole(
   show, graded, write_byte_level
 ):

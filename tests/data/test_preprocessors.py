@@ -194,3 +194,111 @@ def test_examples_that_are_too_long_are_dropped_whole(math_vocabulary):
   assert kept({"inputs": 3, "targets": 2}) == [(3, 2), (1, 1)]
   assert kept({"inputs": 3}) == [(3, 2), (3, 3), (1, 1)]
   assert kept(None) == lengths
+
+
+# Groups that hold solutions ---------------------------------------------------
+
+
+def _generator_tokens(vocabulary, solution: str) -> tuple[list[int], list[int]]:
+  """What a generator's task makes of a problem with this whole target."""
+  prompt = prompts.generator_inputs("What is $x$?")
+  targets = [*vocabulary.encode(solution), vocabulary.eos_id]
+  return list(vocabulary.encode(prompt)), targets
+
+
+def _sequences(example: dict) -> list[tuple[list[int], list[int]]]:
+  """(inputs, targets) of each sequence of a group, without padding."""
+  return [
+    tuple(
+      values[values != features.NO_TOKEN].tolist()
+      for values in (example["inputs"][:, i], example["targets"][:, i])
+    )
+    for i in range(example["inputs"].shape[1])
+  ]
+
+
+def test_the_same_pairs_are_taken_as_prompts_and_as_solutions():
+  dataset = _dataset(*(_graded(i, [True, False] * 8) for i in "ab"))
+  judged = _list(preprocessors.evaluator_pairs(dataset))
+  written = _list(preprocessors.solution_pairs(dataset))
+  both = _list(preprocessors.multitask_pairs(dataset))
+  assert len(judged) == len(written) == len(both) == 20
+  for pair, solutions, group in zip(judged, written, both, strict=True):
+    shown = [
+      prompts.evaluator_inputs("What is $x$?", solution.decode()).encode()
+      for solution in solutions["targets"]
+    ]
+    assert pair["inputs"].tolist() == shown
+    prompt = prompts.generator_inputs("What is $x$?").encode()
+    assert solutions["inputs"].tolist() == [prompt] * 2
+    assert group["inputs"].tolist() == [*shown, prompt]
+    assert group["targets"].tolist() == [
+      *(b"incorrect", b"correct"),
+      solutions["targets"][1],
+    ]
+    assert pair["problem_id"] == solutions["problem_id"] == group["problem_id"]
+
+
+def test_solutions_of_pairs_are_tokenized_like_a_generators(math_vocabulary):
+  example = _graded("a", [True, False])
+  example["solutions"] = tf.constant(["A rather long one.", "No."])
+  specs = features.pair_output_features(math_vocabulary)
+  dataset = preprocessors.tokenize_solution_pairs(
+    preprocessors.solution_pairs(_dataset(example)), specs
+  )
+  (pair,) = _list(dataset)
+  assert _sequences(pair) == [
+    _generator_tokens(math_vocabulary, text)
+    for text in ("No.", "A rather long one.")
+  ]
+  assert dataset.element_spec["inputs"].shape.as_list() == [None, 2]
+
+
+def test_each_candidate_is_judged_and_a_correct_one_written(math_vocabulary):
+  specs = features.pair_output_features(math_vocabulary)
+  dataset = preprocessors.tokenize_multitask_texts(
+    preprocessors.multitask_texts(_dataset(_graded("a", [False, True]))), specs
+  )
+  correct, incorrect = features.verdict_token_ids(math_vocabulary)
+  prompts_of = [
+    features.evaluator_input_tokens(
+      math_vocabulary, "What is $x$?", f"It is {i}."
+    )
+    for i in range(2)
+  ]
+  judged, written = map(_sequences, _list(dataset))
+  assert judged == [(prompts_of[0], [incorrect]), ([], [])]
+  assert written == [
+    (prompts_of[1], [correct]),
+    _generator_tokens(math_vocabulary, "It is 1."),
+  ]
+
+
+def test_a_group_of_three_ends_in_the_correct_solution(math_vocabulary):
+  specs = features.pair_output_features(math_vocabulary)
+  dataset = preprocessors.tokenize_multitask_pairs(
+    preprocessors.multitask_pairs(_dataset(_graded("a", [False, True]))), specs
+  )
+  (group,) = _list(dataset)
+  correct, incorrect = features.verdict_token_ids(math_vocabulary)
+  *judged, written = _sequences(group)
+  assert [targets for _, targets in judged] == [[incorrect], [correct]]
+  assert written == _generator_tokens(math_vocabulary, "It is 1.")
+  assert dataset.element_spec["targets"].shape.as_list() == [None, 3]
+
+
+def test_one_sequence_of_a_group_that_is_too_long_drops_it(math_vocabulary):
+  example = _graded("a", [True, False])
+  example["solutions"] = tf.constant(["A rather long one. " * 9, "No."])
+  specs = features.pair_output_features(math_vocabulary)
+  pairs = preprocessors.tokenize_solution_pairs(
+    preprocessors.solution_pairs(_dataset(example)), specs
+  )
+  longest = len(
+    _generator_tokens(math_vocabulary, "A rather long one. " * 9)[1]
+  )
+  for limit, number in ((longest, 1), (longest - 1, 0)):
+    limits = {"inputs": 99, "targets": limit}
+    assert len(_list(preprocessors.drop_too_long(pairs, specs, limits))) == (
+      number
+    )

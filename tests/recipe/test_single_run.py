@@ -1,4 +1,6 @@
+import json
 import pathlib
+import re
 
 import pytest
 
@@ -113,6 +115,94 @@ def test_an_evaluator_on_its_own_is_chosen_by_the_answers_it_picks(
   assert train.main(flags) == 0
   best = samples.read_json(tmp_path / "run" / "best.json")
   assert {"best_of_n", "weighted_vote", checkpoint.BEST} < best.keys()
+
+
+@pytest.mark.parametrize(
+  ("recipe", "objective", "task", "numbers"),
+  [
+    ("contrastive", "contrastive", "contrast_pairs", ["mle_loss"]),
+    ("contrastive", "seq_margin", "contrast_pairs", []),
+    (
+      "multitask",
+      "multitask_xent",
+      "multitask_xent",
+      ["verdict_loss", "mle_loss"],
+    ),
+    (
+      "multitask",
+      "multitask_margin",
+      "multitask_pairs",
+      ["margin_loss", "mle_loss"],
+    ),
+  ],
+)
+def test_the_losses_on_groups_fall(
+  recipe, objective, task, numbers, finished_run, tmp_path
+):
+  text = (_RECIPES / f"arith_{recipe}.gin").read_text(encoding="utf-8")
+  text = re.sub(r"objectives/\w+\.gin", f"objectives/{objective}.gin", text)
+  flags = ["MLE_WEIGHT=0.5"]
+  if objective == "seq_margin":  # It has no such term.
+    text = re.sub(r"\nMLE_WEIGHT = .+", "", text)
+    flags = ["MARGIN=300.0"]  # The pairs are too easy for log 2.
+  path = tmp_path / "own.gin"
+  path.write_text(text, encoding="utf-8")
+  if recipe == "multitask":
+    validation = f"'{finished_run}/generator_both_validation'"
+    flags.append(f"VALIDATION_CANDIDATES={validation}")
+  else:
+    flags += [
+      "ArithmeticProblems.num_problems=2",
+      "SamplingConfig.max_tokens=4",
+    ]
+  run = tmp_path / "run"
+  flags += [
+    f"MIXTURE_OR_TASK_NAME='arith_{task}'",
+    f"EVALUATOR_DATA='{finished_run}/data/evaluator'",
+    f"INITIAL_CHECKPOINT_PATH='{finished_run}/generator_both'",
+    "WarmupCosine.peak=0.02",
+    "LOSS_NORMALIZING_FACTOR=8.0",
+    "TrainingConfig.log_period=1",
+    "TrainingConfig.num_microbatches=2",
+  ]
+  own_run = [
+    re.sub("(TRAIN_STEPS|EVAL_PERIOD)=.", r"\1=40", flag)
+    for flag in _own_run(path, run, *flags)
+  ]
+  assert train.main(own_run) == 0
+  lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+  logged = [line for line in map(json.loads, lines) if "loss" in line]
+  assert len(logged) == 40
+  for name in ("loss", *numbers):
+    values = [line[name] for line in logged]
+    assert sum(values[-10:]) < 0.9 * sum(values[:10])
+
+
+@pytest.mark.parametrize(
+  ("recipe", "task", "found", "expected"),
+  [
+    ("contrastive", "evaluate_xent", "1 sequence", 2),
+    ("multitask", "multitask_pairs", "3 sequences", 2),
+    ("evaluator", "contrast_pairs", "several sequences", 1),
+  ],
+)
+def test_a_task_of_another_loss_is_one_line(
+  recipe, task, found, expected, finished_run, tmp_path, capsys
+):
+  flags = [
+    f"MIXTURE_OR_TASK_NAME='arith_{task}'",
+    f"EVALUATOR_DATA='{finished_run}/data/evaluator'",
+    f"INITIAL_CHECKPOINT_PATH='{finished_run}/generator_both'",
+  ]
+  if recipe != "contrastive":
+    validation = f"'{finished_run}/generator_both_validation'"
+    flags.append(f"VALIDATION_CANDIDATES={validation}")
+  path = _RECIPES / f"arith_{recipe}.gin"
+  capsys.readouterr()
+  error = _error(capsys, *_own_run(path, tmp_path / "run", *flags))
+  assert f"examples are of {found}, and the model's loss is on {expected}" in (
+    error
+  )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,12 @@ from mathft_jax.data import locations
 from mathft_jax.records import Problem, SolvedProblem
 from mathft_jax.sources import json_lines
 
-_TASKS = ("json_generate", "json_evaluate_xent", "json_evaluate_pairs")
+_TASKS = (
+  "json_generate",
+  "json_evaluate_xent",
+  "json_evaluate_pairs",
+  "json_multitask_pairs",
+)
 
 _MODULE = """
 from mathft_jax.data import locations

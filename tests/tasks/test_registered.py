@@ -1,5 +1,6 @@
 """Tests that the registered tasks run on real rows."""
 
+import functools
 import importlib
 import itertools
 import json
@@ -31,6 +32,15 @@ _GENERATORS = {
   "prm800k_generate": ["prm800k"],
   "math_prm800k_generate": ["math", "prm800k"],
   "gsm8k_generate": ["gsm8k"],
+}
+
+
+# How many sequences an example of these tasks has.
+_WIDTHS = {
+  "evaluate_pairs": 2,
+  "contrast_pairs": 2,
+  "multitask_xent": 2,
+  "multitask_pairs": 3,
 }
 
 
@@ -173,6 +183,10 @@ def test_arithmetic_batches_are_those_of_seqios_pipeline(name):
     ("math_evaluate_xent", True),
     ("math_evaluate_pairs", True),
     ("math_evaluate_pairs", False),
+    ("math_contrast_pairs", True),
+    ("math_multitask_xent", True),
+    ("math_multitask_xent", False),
+    ("math_multitask_pairs", True),
   ],
 )
 def test_batches_are_those_of_seqios_pipeline(rows_dir, name, pack):
@@ -182,8 +196,9 @@ def test_batches_are_those_of_seqios_pipeline(rows_dir, name, pack):
 def _assert_batches_are_seqios(name: str, pack: bool = True) -> None:
   """Compares two passes with held tokens to SeqIO's own, bit by bit."""
   converter = converters.DecoderOnlyFeatureConverter
-  if name.endswith("_pairs"):
-    converter = converters.PairFeatureConverter
+  width = _WIDTHS.get(name.removeprefix("math_"))
+  if width:
+    converter = functools.partial(converters.PairFeatureConverter, width=width)
   config = _config(
     name,
     "validation",
