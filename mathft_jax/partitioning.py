@@ -18,8 +18,8 @@ MESH_AXES = ("replica", "data", "fsdp", "tensor")
 BATCH_AXES = ("replica", "data", "fsdp")
 
 # (logical axis, mesh axis or axes), as T5X writes them. An array has a mesh
-# axis once: the rule that comes first takes it. So activations, whose rows lie on
-# `fsdp`, are whole along `embed`, which is sharded in parameters.
+# axis once: the rule that comes first takes it. So activations, whose rows lie
+# on `fsdp`, are whole along `embed`, which is sharded in parameters.
 Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
 STANDARD_RULES: Rules = (

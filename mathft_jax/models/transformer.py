@@ -200,7 +200,7 @@ class Transformer(nn.Module):
     self, x, cache, positions, segment_ids
   ) -> tuple[Array, Any, Any]:
     config = self.config
-    layer = _Layer
+    layer: Any = _Layer
     policy = _REMAT_POLICIES[config.remat]
     if policy is not None and cache is None:
       # Within a loop the compiler has nothing to share with the forward pass.
@@ -229,7 +229,7 @@ class Transformer(nn.Module):
   ) -> tuple[Array, Any, Any]:
     config = self.config
     stacked = self.variables["params"]["layers"]
-    layer = _Layer(config, parent=None).apply
+    layer: Callable[..., Any] = _Layer(config, parent=None).apply
     policy = _REMAT_POLICIES[config.remat]
     if policy is not None and cache is None:
       layer = jax.checkpoint(layer, policy=policy)
