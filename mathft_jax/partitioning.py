@@ -1,7 +1,8 @@
 """The device mesh, and which axis of which array lies on which of its axes."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax
@@ -16,10 +17,14 @@ MESH_AXES = ("replica", "data", "fsdp", "tensor")
 # The axes over which the rows of a batch are spread.
 BATCH_AXES = ("replica", "data", "fsdp")
 
-# (logical axis of a parameter, mesh axis), as T5X writes them.
-Rules = Sequence[tuple[str, str | None]]
+# (logical axis, mesh axis or axes), as T5X writes them. An array has a mesh
+# axis once: the rule that comes first takes it. So activations, whose rows lie
+# on `fsdp`, are whole along `embed`, which is sharded in parameters.
+Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
 STANDARD_RULES: Rules = (
+  ("batch", BATCH_AXES),
+  ("lookup_batch", ("replica", "data")),
   ("vocab", "tensor"),
   ("embed", "fsdp"),
   ("mlp", "tensor"),
@@ -27,6 +32,7 @@ STANDARD_RULES: Rules = (
   ("kv_heads", "tensor"),
   ("head_dim", None),
   ("layers", None),
+  ("length", None),
 )
 
 
@@ -84,16 +90,67 @@ def param_shardings(
           f" which there is no rule; rules are for {sorted(mesh_axes)}"
         )
       mesh_axis = mesh_axes[axis]
-      if mesh_axis and size % mesh.shape[mesh_axis]:
+      num_shards = _num_shards(mesh, mesh_axis)
+      if size % num_shards:
         raise ValueError(
           f"{jax.tree_util.keystr(path)} has {size} along {axis!r}, which"
-          f" {mesh.shape[mesh_axis]} devices on mesh axis {mesh_axis!r} do not"
+          f" {num_shards} devices on mesh axis {mesh_axis!r} do not"
           " divide; change the mesh or the model's size"
         )
       placed.append(mesh_axis)
     return NamedSharding(mesh, PartitionSpec(*placed))
 
   return jax.tree_util.tree_map_with_path(sharding, params, names)
+
+
+@contextlib.contextmanager
+def activation_rules(mesh: Mesh, rules: Rules) -> Iterator[None]:
+  """What is traced within has its activations laid out by these rules."""
+  with (
+    nn_partitioning.axis_rules(rules),
+    jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+  ):
+    yield
+
+
+def constrain(x: jax.Array, *logical_axes: str) -> jax.Array:
+  """Lays out an activation by the rules in force; without any, as it comes.
+
+  Those of `activation_rules`, or of T5X where its trainer runs the model. An
+  array with an axis of which they do not speak is left as it comes, and a
+  dimension that its mesh axes do not divide is left whole: 4 key/value heads
+  on 8 devices, say.
+  """
+  known = {axis for axis, _ in nn_partitioning.get_axis_rules()}
+  is_meshed = not jax.sharding.get_abstract_mesh().empty
+  if is_meshed and known.issuperset(logical_axes):
+    return jax.lax.with_sharding_constraint(x, spec(x.shape, logical_axes))
+  return x
+
+
+def spec(shape: Sequence[int], logical_axes: Sequence[str]) -> PartitionSpec:
+  """Where `constrain` lays an array of this shape, on a mesh in force."""
+  mesh = jax.sharding.get_abstract_mesh()
+  mesh_axes = nn_partitioning.logical_to_mesh_axes(tuple(logical_axes)) or ()
+  divided = (
+    axis if size % _num_shards(mesh, axis) == 0 else None
+    for size, axis in zip(shape, mesh_axes, strict=False)
+  )
+  return PartitionSpec(*divided)
+
+
+def num_shards(logical_axis: str, size: int) -> int:
+  """Into how many parts `constrain` cuts an axis of this size."""
+  mesh = jax.sharding.get_abstract_mesh()
+  (axis,) = spec((size,), (logical_axis,)) or (None,)
+  return 1 if mesh.empty else _num_shards(mesh, axis)
+
+
+def _num_shards(
+  mesh: Mesh | jax.sharding.AbstractMesh, axis: str | tuple[str, ...] | None
+) -> int:
+  axes = (axis,) if isinstance(axis, str) else axis or ()
+  return math.prod(mesh.shape[name] for name in axes)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -12,8 +12,16 @@ from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
 from jaxtyping import Array, Float, Int
 
+from mathft_jax import partitioning
 from mathft_jax.decoding import prefix_cache
-from mathft_jax.models import attention
+from mathft_jax.models import attention, fused_attention
+
+# What a backward pass finds of a layer; None: all that it needs.
+_REMAT_POLICIES = {
+  "none": None,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 # Keys and values of all layers, as a forward pass leaves them.
 KeysValues = tuple[Float[Array, "L B K T Dh"], Float[Array, "L B K T Dh"]]
@@ -29,7 +37,10 @@ class TransformerConfig:
   norms stored as w - 1 (Gemma). `query_scale` defaults to `head_dim ** -0.5`.
   Parameters are stacked over the layers in any case: with `scan_layers` one
   layer is compiled and run in a loop; without, all are written out, which
-  compiles longer and runs a small model faster (docs/benchmarks.md).
+  compiles longer and runs a small model faster (docs/benchmarks.md). `remat` is
+  what a training step keeps of a layer for its backward pass: with "none" all
+  that it needs; with "dots" the products with weights, and the rest, attention
+  above all, is computed again; with "full" the layer's input alone.
   """
 
   vocab_size: int
@@ -57,8 +68,14 @@ class TransformerConfig:
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
   scan_layers: bool = True
+  remat: str = "none"
 
   def __post_init__(self):
+    if self.remat not in _REMAT_POLICIES:
+      raise ValueError(
+        f"remat is {self.remat!r}; it must be one of"
+        f" {', '.join(map(repr, _REMAT_POLICIES))}"
+      )
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
         f"{self.num_heads} query heads do not share {self.num_kv_heads}"
@@ -139,9 +156,13 @@ class Transformer(nn.Module):
       config.param_dtype,
       axes=("vocab", "embed"),
     )
+    # Each device looks up its part of `embed` for the rows of its neighbours on
+    # `fsdp` too, and they exchange rows: the table itself is never gathered.
     x = jnp.take(embedding, tokens, axis=0).astype(config.dtype)
+    x = partitioning.constrain(x, "lookup_batch", "length", "embed")
     if config.scale_embeddings:
       x = x * jnp.asarray(math.sqrt(config.model_dim), config.dtype)
+    x = partitioning.constrain(x, "batch", "length", "embed")
 
     # Parameters are made by the scan, which stacks them.
     run = (
@@ -169,6 +190,8 @@ class Transformer(nn.Module):
     if logit_tokens is not None:
       head = head[:, logit_tokens]
     logits = _matmul(x, jnp.asarray(head, config.dtype), jnp.float32)
+    if logit_tokens is None:
+      logits = partitioning.constrain(logits, "batch", "length", "vocab")
     if config.logit_softcap is not None:
       logits = config.logit_softcap * jnp.tanh(logits / config.logit_softcap)
     if cache is not None:
@@ -187,8 +210,13 @@ class Transformer(nn.Module):
     self, x, cache, positions, segment_ids
   ) -> tuple[Array, Any, Any]:
     config = self.config
+    layer: Any = _Layer
+    policy = _REMAT_POLICIES[config.remat]
+    if policy is not None and cache is None:
+      # Within a loop the compiler has nothing to share with the forward pass.
+      layer = nn_partitioning.remat(layer, policy=policy, prevent_cse=False)
     layers = nn_partitioning.scan_with_axes(
-      _Layer,
+      layer,
       variable_axes={"params": 0},
       split_rngs={"params": True},
       # Its annotation forgets that each argument may have an axis.
@@ -211,12 +239,15 @@ class Transformer(nn.Module):
   ) -> tuple[Array, Any, Any]:
     config = self.config
     stacked = self.variables["params"]["layers"]
-    layer = _Layer(config, parent=None)
+    layer: Callable[..., Any] = _Layer(config, parent=None).apply
+    policy = _REMAT_POLICIES[config.remat]
+    if policy is not None and cache is None:
+      layer = jax.checkpoint(layer, policy=policy)
     windows, frequencies = config.layer_windows(), config.layer_frequencies()
     keys_values = []
     for i in range(config.num_layers):
       params = jax.tree.map(lambda stack, i=i: stack[i], stacked)
-      (x, cache), of_layer = layer.apply(
+      (x, cache), of_layer = layer(
         {"params": params},
         (x, cache),
         i,
@@ -274,7 +305,8 @@ class _Layer(nn.Module):
     mixed = _GatedMLP(config, name="mlp")(normed)
     if config.use_post_norms:
       mixed = RMSNorm(config, name="mlp_post_norm")(mixed)
-    return (x + mixed, cache), keys_values
+    x = partitioning.constrain(x + mixed, "batch", "length", "embed")
+    return (x, cache), keys_values
 
 
 class _Attention(nn.Module):
@@ -297,9 +329,16 @@ class _Attention(nn.Module):
     softcap = config.attention_softcap
     keys_values = None
     if cache is None:
-      mask = attention.attention_mask(positions, segment_ids, window)
-      mixed = attention.attend(
-        queries, keys, values, mask, scale=scale, softcap=softcap
+      mixed = fused_attention.attend(
+        queries,
+        keys,
+        values,
+        positions,
+        segment_ids,
+        window,
+        windows=config.windows,
+        scale=scale,
+        softcap=softcap,
       )
       keys_values = keys, values
     else:
@@ -331,7 +370,8 @@ class _Attention(nn.Module):
         axes=(axis,),
       )
       y = y + bias.astype(config.dtype)[None, None]
-    return y.reshape(*x.shape[:2], num_heads, config.head_dim).swapaxes(1, 2)
+    y = y.reshape(*x.shape[:2], num_heads, config.head_dim).swapaxes(1, 2)
+    return partitioning.constrain(y, "batch", axis, "length", "head_dim")
 
 
 class _GatedMLP(nn.Module):
@@ -344,7 +384,9 @@ class _GatedMLP(nn.Module):
     gate = _matmul(x, _kernel(config, "gate", shape, axes))
     up = _matmul(x, _kernel(config, "up", shape, axes))
     down = _kernel(config, "down", shape[::-1], axes[::-1])
-    return _matmul(config.activation(gate) * up, down)
+    hidden = config.activation(gate) * up
+    hidden = partitioning.constrain(hidden, "batch", "length", "mlp")
+    return _matmul(hidden, down)
 
 
 def _matmul(

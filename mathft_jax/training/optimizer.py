@@ -58,6 +58,38 @@ class AdamW:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Adafactor:
+  """Adafactor (Shazeer & Stern, 2018) behind a clip of the global norm.
+
+  T5X's default: the second moment of a matrix is kept as its row and column
+  means, there is no first moment, and a step is relative to the root mean
+  square of what it changes. Of layers that are stacked that is the mean over
+  all of them.
+  """
+
+  schedule: WarmupCosine = WarmupCosine()
+  decay_rate: float = 0.8
+  clipping_threshold: float = 1.0
+  multiply_by_parameter_scale: bool = True
+  weight_decay: float = 0.0
+  max_grad_norm: float = 1.0
+
+  def __call__(self, num_steps: int) -> optax.GradientTransformation:
+    """The optimizer of a run of `num_steps` steps."""
+    return optax.chain(
+      optax.clip_by_global_norm(self.max_grad_norm),
+      optax.adafactor(
+        self.schedule(num_steps),
+        decay_rate=self.decay_rate,
+        clipping_threshold=self.clipping_threshold,
+        multiply_by_parameter_scale=self.multiply_by_parameter_scale,
+        weight_decay_rate=self.weight_decay or None,
+        weight_decay_mask=_decays,
+      ),
+    )
+
+
 def _decays(params):
   def is_matrix(path, leaf):
     name = str(getattr(path[-1], "key", path[-1]))

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mathft_jax import checkpoint, partitioning
 from mathft_jax.models import protocol
@@ -29,14 +29,13 @@ def abstract_state(
 ) -> TrainState:
   """Shapes, dtypes and shardings of a state, with nothing allocated."""
   params = abstract_params(model, mesh, rules)
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
   opt_state = jax.eval_shape(optimizer.init, params)
   everywhere = partitioning.replicated(mesh)
   opt_state = optax.tree_map_params(
     optimizer,
-    _placed,
+    lambda leaf, param: _placed(leaf, _sharding_beside(leaf, param)),
     opt_state,
-    shardings,
+    params,
     transform_non_params=lambda leaf: _placed(leaf, everywhere),
   )
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
@@ -98,6 +97,22 @@ def create(
 
 def num_params(params: Any) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _sharding_beside(leaf: Any, param: Any) -> NamedSharding:
+  """The sharding of what an optimizer keeps for a parameter.
+
+  It lies as the parameter does; means over one of its axes (Adafactor's) lie
+  as the others do. What has another shape is whole on each device.
+  """
+  mesh, spec = param.sharding.mesh, param.sharding.spec
+  if leaf.shape == param.shape:
+    return param.sharding
+  for axis in reversed(range(len(param.shape))):
+    if leaf.shape == param.shape[:axis] + param.shape[axis + 1 :]:
+      left = [*spec[:axis], *spec[axis + 1 :]]
+      return NamedSharding(mesh, PartitionSpec(*left))
+  return partitioning.replicated(mesh)
 
 
 def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:

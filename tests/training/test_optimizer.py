@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mathft_jax.training import optimizer
+from mathft_jax import partitioning
+from mathft_jax.training import optimizer, state
 
 
 def test_the_rate_warms_up_to_its_peak_and_falls_by_a_cosine():
@@ -56,3 +57,56 @@ def test_a_large_gradient_is_clipped_to_its_norm():
   _, expected = clipped.update(unit, clipped.init(params), params)
   moments = [jax.tree.leaves(s)[1] for s in (found, expected)]
   np.testing.assert_allclose(moments[0], moments[1], rtol=1e-5)
+
+
+def _adafactor_by_hand(params, gradients, rate, decay_rate=0.8):
+  """The updates of one matrix in turn, as the paper's Algorithm 4 has them."""
+  rows, columns = np.zeros(params.shape[0]), np.zeros(params.shape[1])
+  for step, gradient in enumerate(gradients, start=1):
+    decay = 1 - step**-decay_rate
+    squares = gradient.astype(np.float64) ** 2 + 1e-30
+    rows = decay * rows + (1 - decay) * squares.mean(axis=1)
+    columns = decay * columns + (1 - decay) * squares.mean(axis=0)
+    second_moment = np.outer(rows, columns) / rows.mean()
+    update = gradient / np.sqrt(second_moment)
+    update /= max(1.0, np.sqrt(np.mean(update**2)))
+    scale = max(1e-3, np.sqrt(np.mean(params**2)))
+    yield -rate * scale * update
+
+
+def test_adafactor_keeps_means_of_rows_and_columns():
+  rng = np.random.default_rng(0)
+  params = {"w": rng.normal(size=(128, 160)).astype(np.float32)}
+  gradients = [
+    rng.normal(size=(128, 160)).astype(np.float32) * scale
+    for scale in (1e-4, 3e-3)
+  ]
+  rule = optimizer.Adafactor(optimizer.WarmupCosine(peak=0.1, final_share=1.0))(
+    10
+  )
+  kept = rule.init(params)
+  largest = max(leaf.size for leaf in jax.tree.leaves(kept))
+  assert largest == 160
+  by_hand = _adafactor_by_hand(params["w"], gradients, rate=0.1)
+  for gradient, expected in zip(gradients, by_hand, strict=True):
+    updates, kept = rule.update({"w": gradient}, kept, params)
+    np.testing.assert_allclose(updates["w"], expected, rtol=2e-4, atol=1e-7)
+
+
+def test_what_adafactor_keeps_lies_as_its_parameter_does():
+  mesh = partitioning.make_mesh({}, jax.devices()[:1])
+
+  def leaf(shape, *axes):
+    spec = jax.sharding.PartitionSpec(*axes)
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
+
+  param = leaf((4, 128, 160), None, "fsdp", "tensor")
+  for shape, spec in (
+    ((4, 128, 160), (None, "fsdp", "tensor")),
+    ((4, 128), (None, "fsdp")),
+    ((4, 160), (None, "tensor")),
+    ((1,), ()),
+  ):
+    beside = state._sharding_beside(leaf(shape), param)
+    assert tuple(beside.spec) == spec
