@@ -39,7 +39,9 @@ def _write(directory, num_rows: int = _NUM_ROWS) -> None:
 
 
 @pytest.fixture
-def task(tmp_path):
+def task(tmp_path, monkeypatch):
+  # Training rows are compared with the test rows of all that is bound.
+  monkeypatch.setattr(locations, "_bound", {})
   _write(tmp_path)
   locations.bind({"token_cache_test": tmp_path})
   name = "token_cache_test_generate"

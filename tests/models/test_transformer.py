@@ -223,9 +223,36 @@ def test_layers_take_windows_and_rotations_in_turn(make_config):
   assert np.array_equal(frequencies[1], frequencies[4])
 
 
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_what_is_computed_again_has_the_same_gradients(
+  make_config, make_params, scan_layers
+):
+  rows = jnp.asarray(np.random.default_rng(0).integers(1, 31, (2, 256)))
+  found, kept = {}, {}
+  for remat in ("none", "dots", "full"):
+    config = make_config(num_layers=4, scan_layers=scan_layers, remat=remat)
+    module = transformer.Transformer(config)
+
+    def loss(params, module=module):
+      return jnp.sum(jnp.sin(module.apply({"params": params}, rows)[0]))
+
+    params = make_params(config)
+    step = jax.jit(jax.grad(loss)).lower(params).compile()
+    found[remat] = step(params)
+    kept[remat] = step.memory_analysis().temp_size_in_bytes
+  assert kept["full"] < kept["dots"] < 0.8 * kept["none"]
+  for remat in ("dots", "full"):
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4),
+      found[remat],
+      found["none"],
+    )
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
+    ({"remat": "some"}, "remat is 'some'; it must be one of 'none', 'dots'"),
     ({"num_heads": 3}, "3 query heads do not share 2"),
     ({"head_dim": 7}, "head_dim is 7"),
   ],
