@@ -55,11 +55,12 @@ _clock = threading.local()
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
   """Within it, evaluation raises BoundExceeded once the time is over."""
+  before = getattr(_clock, "limit", None), getattr(_clock, "deadline", None)
   _clock.limit, _clock.deadline = seconds, None
   try:
     yield
   finally:
-    _clock.limit = _clock.deadline = None
+    _clock.limit, _clock.deadline = before
 
 
 def _check_clock() -> None:

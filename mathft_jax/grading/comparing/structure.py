@@ -466,7 +466,7 @@ def _are_same_names(
 def _without_index(name: trees.Tree) -> trees.Tree:
   assert isinstance(name, trees.Symbol)
   head, _, index = name.name.partition("_")
-  return trees.Symbol(head) if index.isdigit() else name
+  return trees.Symbol(head) if index.isdecimal() else name
 
 
 def _same_union(a: trees.Union, b: trees.Tree, leaves: Leaves) -> bool | None:

@@ -37,7 +37,7 @@ def in_one_way(text: str) -> str | None:
     return None
   digits = match["digits"].upper()
   if (
-    not digits[0].isdigit()
+    not digits[0].isdecimal()
     and match["number"]
     and not text.startswith(("\\text", "("))
   ):
@@ -47,7 +47,7 @@ def in_one_way(text: str) -> str | None:
   base = _number(match)
   if not 2 <= base <= 36 or not _are_digits(digits, base):
     return None
-  if digits[0].isdigit():
+  if digits[0].isdecimal():
     return f"{digits}_{{{base}}}"
   return f"\\text{{{digits}}}_{{{base}}}"  # Letters are digits here.
 
@@ -56,7 +56,7 @@ def _number(match: re.Match[str]) -> int:
   if match["name"]:
     return _BASE_NAMES[match["name"]]
   base = str(match["word"] or match["number"] or match["after"])
-  return int(base) if base.isdigit() else number_words.SMALL[base]
+  return int(base) if base.isdecimal() else number_words.SMALL[base]
 
 
 def _are_digits(digits: str, base: int) -> bool:

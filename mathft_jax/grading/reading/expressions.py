@@ -176,7 +176,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     """2\\frac{1}{2}, 8\\frac47, 2 1/2: sums, not products."""
     start = self._at
     whole = self._next
-    if whole.kind != "number" or not whole.text.isdigit():
+    if whole.kind != "number" or not whole.text.isdecimal():
       return None
     self._take()
     fraction = self._plain_fraction()
@@ -198,13 +198,13 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         "}",
       ):
         top, bottom, length = rest[1], rest[4], 7
-      elif rest[0].isdigit() and len(rest[0]) == 2:
+      elif rest[0].isdecimal() and len(rest[0]) == 2:
         top, bottom, length = rest[0][0], rest[0][1], 2
       else:
         return None
     else:
       return None
-    if not (top.isdigit() and bottom.isdigit() and int(bottom)):
+    if not (top.isdecimal() and bottom.isdecimal() and int(bottom)):
       return None
     if int(top) >= int(bottom):
       return None
@@ -461,7 +461,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     bottom = self._argument()
     if isinstance(top, trees.Number) and isinstance(bottom, trees.Number):
       if bottom.value:
-        return trees.number(top.value / bottom.value)
+        return operations.quotient(top, bottom)
     return trees.multiply(top, trees.invert(bottom))
 
   def _binomial(self) -> trees.Tree:
@@ -521,7 +521,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     """
     token = self._next
     if token.kind == "number" and len(token.text) > 1 and not is_whole:
-      if not token.text.isdigit():
+      if not token.text.isdecimal():
         raise cursor.NotUnderstood("a decimal as an argument without braces")
       self._tokens[self._at] = dataclasses.replace(
         token, text=token.text[1:], spaced=False

@@ -80,7 +80,7 @@ def _plain(text: str) -> str:
 
 def _with_one_unit(text: str) -> str:
   """Writes "5 feet 6 inches" as (5+6/12) feet."""
-  if not any(map(str.isdigit, text)):
+  if not any(map(str.isdecimal, text)):
     return text
   plain = _plain(text)
   for pattern, number in _TWO_UNITS:

@@ -175,7 +175,7 @@ def _marked_words(content: str) -> list[Token]:
   name = _FUNCTION_ALIASES.get(folded, folded)
   if name in FUNCTIONS and name not in units.BY_WORD:
     return [Token("function", name, True, True)]
-  if "," in content or any(map(str.isdigit, folded)):
+  if "," in content or any(map(str.isdecimal, folded)):
     return tokenize(content)[:-1]
   found = []
   for word in content.split():
