@@ -20,6 +20,9 @@ _MIN_PLACES = 2
 _MIN_DIGITS = 3
 _JOINED_THOUSANDS = re.compile(r"(?<![\d.,])\d{2,3}(?:,\d{3})+(?![\d,])")
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
+_SEPARATOR_OR_BRACKET = re.compile(
+  r"[()\[\]{},;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+)
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOICE_WITH_VALUE = re.compile(
   r"\(?([A-J])(?:[).:]| [-:])[ ~]*(?!(?:and|or)(?![A-Za-z]))(\S.*)"
@@ -138,10 +141,14 @@ def _last_side(text: str) -> str | None:
     return None
   if not _names_a_value(parse.parse(normalize.normalize(sides[0])).tree):
     return None
+  if _has_several(normalize.normalize(text)):
+    return None
   # A false chain, 4^2 = 8 = 16, is no answer.
   last = parse.parse(normalize.normalize(value))
   for side in sides[1:-1]:
     between = parse.parse(normalize.normalize(side))
+    if _is_value_with_name(between.tree):
+      return None
     try:
       if trees.is_constant(between.tree) and (
         structure.compare(between, last, numeric) is False
@@ -150,6 +157,33 @@ def _last_side(text: str) -> str | None:
     except trees.BoundExceeded:
       return None
   return value
+
+
+def _has_several(text: str) -> bool:
+  """Whether a normalized text lists answers: "x = -1 or x = 8".
+
+  What stands in brackets is one answer: (x, y) = (1, 2).
+  """
+  depth = 0
+  for mark in _SEPARATOR_OR_BRACKET.finditer(text):
+    found = mark[0]
+    if found in "([{":
+      depth += 1
+    elif found in ")]}":
+      depth -= 1
+    elif depth <= 0 or found.isalpha():
+      return True
+  return False
+
+
+def _is_value_with_name(tree: trees.Tree) -> bool:
+  """Whether it ends one equation and begins another: x = 3 + y = 4."""
+  return (
+    isinstance(tree, trees.Call)
+    and tree.name == "add"
+    and isinstance(tree.args[-1], trees.Symbol)
+    and all(map(trees.is_constant, tree.args[:-1]))
+  )
 
 
 def _names_a_value(tree: trees.Tree) -> bool:

@@ -483,6 +483,8 @@ def _same_collection(
       return _same_in_any_order(
         _distinct(a.items, leaves), _distinct(b.items, leaves), leaves
       )
+    if _has_order(a) != _has_order(b):
+      return _same_in_order(a.items, b.items, leaves)
     return _same_in_any_order(a.items, b.items, leaves)
   coordinates = _coordinates(a)
   if coordinates is not None and isinstance(b, trees.Group):
@@ -490,6 +492,22 @@ def _same_collection(
       return _same_in_order(coordinates[1], b.items, leaves)
   items = _distinct(a.items, leaves) if a.is_set else a.items
   return _same(items[0], b, leaves) if len(items) == 1 else False
+
+
+def _has_order(tree: trees.Collection) -> bool:
+  """Whether it names different things, whose values are no roots of one."""
+  names = [
+    item.sides[0]
+    for item in tree.items
+    if isinstance(item, trees.Relation) and item.signs == ("=",)
+  ]
+  if len(names) < len(tree.items) or not all(map(is_name, names)):
+    return False
+  different = {
+    _without_index(name) if isinstance(name, trees.Symbol) else name
+    for name in names
+  }
+  return 1 < len(names) == len(different)
 
 
 def _distinct(items: Sequence[trees.Tree], leaves: Leaves) -> list[trees.Tree]:

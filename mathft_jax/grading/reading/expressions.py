@@ -68,6 +68,9 @@ _MATRICES = frozenset(
   "matrix pmatrix bmatrix Bmatrix smallmatrix array".split()
 )
 _MAX_SERIES = 2
+_OPERATORS = frozenset(["plus", "minus", "times"])
+# Kinds of tokens that begin what such a word may join.
+_OPERANDS = frozenset(["number", "repeating", "letter", "command", "function"])
 _FUNCTIONS_OF_NUMBERS = frozenset(["zeta", "Gamma"])
 _DECORATIONS = frozenset(
   "overline vec hat bar overrightarrow widehat tilde".split()
@@ -122,9 +125,9 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     else:
       total.append(self._product())
     while True:
-      if self._take_if("+"):
+      if self._take_if("+") or self._take_operator("plus"):
         total.append(self._product())
-      elif self._take_if("-"):
+      elif self._take_if("-") or self._take_operator("minus"):
         total.append(operations.negated(self._product()))
       elif self._is("pm", "mp"):
         name = self._take().text
@@ -147,7 +150,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     self._take_currency()
     factors = [self._power()]
     while True:
-      if self._take_if("*"):
+      if self._take_if("*") or self._take_operator("times"):
         factors.append(self._signed_power())
       elif self._is("/"):
         self._take()
@@ -160,13 +163,24 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         number = operations.expression(factors.pop())
         factors.append(trees.Call("percent", (number,)))
       elif self._units_after():
-        continue
+        if self._starts_factor():
+          raise cursor.NotUnderstood("words between two numbers")
       elif self._starts_factor():
         factors.append(self._power())
       else:
         break
     product = operations.product(factors)
     return operations.negated(product) if is_negative else product
+
+  def _take_operator(self, word: str) -> bool:
+    """Whether such a word stands before an operand; takes it then."""
+    if self._next.kind != "word" or tokens.fold(self._next.text) != word:
+      return False
+    return self._is_before_operand() and self._take_word(word)
+
+  def _is_before_operand(self) -> bool:
+    after = self._tokens[self._at + 1]
+    return after.kind in _OPERANDS or after.text == "("
 
   def _take_currency(self) -> None:
     if self._next.kind == "currency":
@@ -632,6 +646,8 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         continue
       word = tokens.fold(self._next.text) or self._next.text
       if word in self.STOP_WORDS:
+        break
+      if word in _OPERATORS and self._is_before_operand():
         break
       is_last = self._tokens[self._at + 1].kind != "word"
       if word in units.MEANINGFUL or (

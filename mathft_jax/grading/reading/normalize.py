@@ -201,6 +201,8 @@ _BRACKET_OR_THOUSANDS = re.compile(
 )
 _IDLE_BLANK = re.compile(r" (?![A-Za-z0-9])|(?<![A-Za-z0-9]) ")
 _BLANK_AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
+# "2e - 10" is no power of ten; the blank before "e" stays.
+_EULERS_NUMBER = re.compile(r"(?<=\d)e (?=[+-])")
 _PLAIN_POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(?=[A-Za-z0-9(-])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
@@ -255,6 +257,7 @@ def _clean(text: str) -> str:
   if "**" in text:
     text = _PLAIN_POWER.sub("^", text).replace("**", "")
   if " " in text:
+    text = _EULERS_NUMBER.sub(" e ", text)
     if _SPACED_THOUSANDS.fullmatch(text):
       text = text.replace(" ", "")
     text = _IDLE_BLANK.sub("", text)

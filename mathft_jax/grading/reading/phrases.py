@@ -23,6 +23,9 @@ _PARTS = (
   ("(?:feet|foot|ft)", "(?:inches|inch|in)", 12),
   ("(?:pounds?|lbs?)", "(?:ounces?|oz)", 16),
   ("dollars?", "cents?", 100),
+  ("weeks?", "days?", 7),
+  ("(?:years?|yrs?)", "months?", 12),
+  ("days?", "(?:hours?|hrs?)", 24),
 )
 _TWO_UNITS = [
   (
