@@ -22,8 +22,8 @@ from mathft_jax.records import Grade
 
 _log = logging.getLogger(__name__)
 
-# Written into grades files; raised whenever a verdict may change.
-GRADER = "mathft-3"
+# In the names of grades files; raised whenever many verdicts may change.
+GRADER = "mathft-4"
 
 # Of computing values; the symbolic stage has a clock of its own.
 NUMERIC_LIMIT_S = 0.5
@@ -132,7 +132,11 @@ def use_cache(path: pathlib.Path | None) -> None:
 
 @functools.cache
 def version() -> str:
-  """GRADER and what else decides: our source, and the libraries' versions."""
+  """GRADER and what else decides: our source, and the libraries' versions.
+
+  It stands in grades files and in the cache: verdicts of another one are no
+  verdicts of this grader.
+  """
   digest = hashlib.sha256()
   for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
     digest.update(file.read_bytes())

@@ -135,7 +135,7 @@ def grade_problem(sampled: SampledProblem) -> GradedProblem:
   ]
   return GradedProblem(
     problem_id=sampled.problem.problem_id,
-    grader=grader.GRADER,
+    grader=grader.version(),
     grades={c.index: by_answer[c.answer] for c in [*greedy, *candidates]},
     clusters=tuple(clusters),
   )
