@@ -12,7 +12,7 @@ from typing import Any
 
 from mathft_jax.grading import trees, units, values
 from mathft_jax.grading.comparing import numeric, structure
-from mathft_jax.grading.reading import normalize, number_words, parse
+from mathft_jax.grading.reading import normalize, number_words, parse, phrases
 
 _DECIMAL = re.compile(r"[＄€£]?(-?\d*\.\d+)")
 # 0.3 and 4.5 as references are exact; 0.33 may be a third, 12.5 rounded.
@@ -23,10 +23,12 @@ _EQUALS = re.compile(r"(?<![<>!:\\])=")
 _SEPARATOR_OR_BRACKET = re.compile(
   r"[()\[\]{},;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
 )
-_CHOICE = re.compile(r"\(?([A-J])\)?")
+_LETTER_OF_CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOICE_WITH_VALUE = re.compile(
   r"\(?([A-J])(?:[).:]| [-:])[ ~]*(?!(?:and|or)(?![A-Za-z]))(\S.*)"
 )
+# Such a reference is met by its letter, and by its value.
+_CHOICE_TO_GIVE = re.compile(r"\(([A-J])\)[ ~]*([A-Za-z0-9.\\-].*)")
 # What takes an answer back, or names another one.
 _DENIES = re.compile(
   r"(?<![A-Za-z])(?:is|are|was|not|no|none|never|wrong|incorrect|false|second"
@@ -43,10 +45,11 @@ _SENTENCE = re.compile(r"[A-Z][a-z]*,?(?: \S+){3}")
 _STATED_NUMBER = re.compile(
   r"(?<![A-Za-z])(?:is|are|was|were|be|equals?|gets?|got|makes?|made|has|have"
   r"|had|earns?|pays?|costs?|takes?|needs?|contains?|gives?|yields?|receives?"
-  r"|sold|bought|ways?|total)(?: a total of| exactly)?:? +[＄€£]?"
+  r"|sold|bought|runs?|ran|walks?|drives?|drove|reads?|spends?|spent|saves?|saved"
+  r"|uses?|used|eats?|ate|ways?|total)(?: a total of| exactly)?:? +[＄€£]?"
   r"(-?(?:\d+(?:\.\d+)?|\.\d+))(?![\d.,]*\d)"
 )
-_HEDGES = re.compile(
+_CHANGES_NUMBER = re.compile(
   r"(?<![A-Za-z])(?:not|no|more|less|fewer|least|most|about|approximately|over"
   r"|under|nearly|almost|between|or|half|twice|double|base|power|root|squared"
   r"|cubed|times|except|only|cannot|never|none|wrong|incorrect|false|fails?"
@@ -56,6 +59,9 @@ _HEDGES = re.compile(
   re.IGNORECASE,
 )
 _NEITHER = re.compile(r"neither [\w -]+ nor [\w -]+", re.IGNORECASE)
+_WITH_NOUN = re.compile(r"(?:an? )?([A-Za-z]+) (?:function|triangle)")
+_THERE_ARE_NONE = re.compile(r"[Tt]here (?:is|are) no (?:such )?[a-z]+")
+_WHOLE_AND_PART = re.compile(r"(\d+) and (\d+/\d+)")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
 _FOLDED_CONSTANT = re.compile(r"(?<=\+)[ckK]$")
 _ENGINEERS_UNIT = re.compile(r"(?<![A-Za-z\\])j(?![A-Za-z])")
@@ -85,9 +91,22 @@ def readings(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
     yield reference, candidate[:-1] + "C"
   if "i" in reference and "j" in candidate and "j" not in reference:
     yield reference, _ENGINEERS_UNIT.sub("i", candidate)
+  yield from _other_readings(reference, candidate)
   bracketed = _BRACKETED_LIST.fullmatch(candidate)
   if bracketed and not reference.startswith(("(", "[", "\\{", "\\begin")):
     yield reference, bracketed[1]
+
+
+def _other_readings(
+  reference: str, candidate: str
+) -> Iterator[tuple[str, str]]:
+  """A letter and a value by either of them; "7 and 1/2" as 7 1/2."""
+  choice = _CHOICE_TO_GIVE.fullmatch(_without_marks(reference))
+  if choice:
+    yield from ((choice[1], candidate.strip("()")), (choice[2], candidate))
+  mixed = _WHOLE_AND_PART.fullmatch(candidate)
+  if mixed and "," not in reference and "and" not in reference:
+    yield reference, f"{mixed[1]} {mixed[2]}"
 
 
 def is_rounded(reference: parse.Answer, candidate: parse.Answer) -> bool:
@@ -203,11 +222,16 @@ def _number_in_sentence(reference: str, candidate: str) -> str | None:
   if with_unit and with_unit[2] in units.BY_WORD:
     return with_unit[1]
   candidate = candidate.replace("{", " ").replace("}", " ")
-  if not _SENTENCE.match(candidate) or _HEDGES.search(candidate):
+  if not _SENTENCE.match(candidate) or _CHANGES_NUMBER.search(candidate):
     return None
+  candidate = number_words.with_digits(candidate)
   numbers = _NUMBER.findall(candidate)
   stated = _STATED_NUMBER.search(candidate)
   return stated[1] if stated and len(numbers) == 1 else None
+
+
+def _without_marks(text: str) -> str:
+  return text.replace("\\text{", "").replace("}", "")
 
 
 def _what_is_asked(reference: str, candidate: str) -> str | None:
@@ -216,15 +240,20 @@ def _what_is_asked(reference: str, candidate: str) -> str | None:
   A letter of a choice with its value, a name and what it has, "neither ... nor
   ...", and "4th" for a reference that is an ordinal in words.
   """
-  plain = candidate.replace("\\text{", "").replace("}", "")
+  plain = _without_marks(candidate)
   choice = _CHOICE_WITH_VALUE.fullmatch(plain)
-  if choice and _CHOICE.fullmatch(reference):
+  if choice and _LETTER_OF_CHOICE.fullmatch(reference):
     return None if _DENIES.search(choice[2]) else choice[1]
   sentence = _SAYS_OF_NAME.match(plain)
   if sentence and _NAME.fullmatch(reference):
     rest = plain[sentence.end() :]
     others = re.search(r"[A-Z]|(?<![A-Za-z])(?:than|by|to)(?![A-Za-z])", rest)
     return None if others or _DENIES.search(rest) else sentence["name"]
+  noun = _WITH_NOUN.fullmatch(_without_marks(phrases.core(candidate)))
+  if noun and noun[1].lower() == reference.lower():
+    return reference
+  if reference == "0" and _THERE_ARE_NONE.fullmatch(plain):
+    return reference
   if reference.lower() == "neither" and _NEITHER.fullmatch(plain):
     return reference
   ordinal = _ORDINAL.fullmatch(plain)

@@ -163,7 +163,9 @@ def _values(first: trees.Tree, second: trees.Tree) -> Iterator[tuple[Any, Any]]:
   )
   if is_stepped:  # They differ at integers, or are equal there alone.
     yield from _integral_values(first, second, is_real)
-    if _names(first) | _names(second) <= _INTEGERS:
+    if _INTEGERS.issuperset(
+      trees.symbol_names(first) | trees.symbol_names(second)
+    ):
       return
   for point in range(1 if is_constant else len(_RANGES)):
     # Most pairs that differ do so at the first point.
@@ -187,12 +189,6 @@ def _integral_values(
       value_at(first, point, is_real, is_integral=True),
       value_at(second, point, is_real, is_integral=True),
     )
-
-
-def _names(tree: trees.Tree) -> set[str]:
-  return {
-    leaf.name for leaf in trees.leaves(tree) if isinstance(leaf, trees.Symbol)
-  }
 
 
 def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:

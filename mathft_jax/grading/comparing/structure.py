@@ -7,6 +7,7 @@ known).
 
 import collections
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Protocol
@@ -32,6 +33,7 @@ _ANY_CONSTANT = trees.Symbol("C")
 _DEGREE, _RADIAN = frozenset([("degree", 1)]), frozenset([("radian", 1)])
 _DEGREE_IN_RADIANS = trees.multiply(trees.PI, trees.number(Fraction(1, 180)))
 _CHOICES = frozenset("ABCDEFGHIJ")
+_LETTER_AS_UNIT = re.compile(r"\d ([mghsL])$")
 
 
 class Leaves(Protocol):
@@ -49,8 +51,10 @@ def compare(
 ) -> bool | None:
   """Whether two answers are equivalent; None if `leaves` cannot tell.
 
-  Units count only where both answers name one and the two differ.
+  Where both name a unit, one is converted to the other, and two that measure
+  different things differ; where one names none, nothing is said of it.
   """
+  first, second = _measured(first, second), _measured(second, first)
   a, b = first.tree, second.tree
   if isinstance(a, trees.Based) != isinstance(b, trees.Based):
     # Who leaves the base out still writes its digits.
@@ -83,6 +87,20 @@ def compare(
   if _are_choices(first.text, second.text):
     return first.letters == second.letters
   return _same(a, b, leaves)
+
+
+def _measured(answer: parse.Answer, other: parse.Answer) -> parse.Answer:
+  """Reads "3 m" as metres beside another length: m may be a variable."""
+  tree = answer.tree
+  if answer.units or not other.units or not isinstance(tree, trees.Call):
+    return answer
+  letter = _LETTER_AS_UNIT.search(answer.text)
+  if letter is None or tree.args[1:] != (trees.Symbol(letter[1]),):
+    return answer
+  measure = units.BY_WORD[letter[1].lower()]
+  if tree.name != "multiply" or units.factor(measure, other.units) is None:
+    return answer
+  return dataclasses.replace(answer, tree=tree.args[0], units=measure)
 
 
 def _is_in_degrees(first: parse.Answer, second: parse.Answer) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 
-from mathft_jax.grading.reading import number_words
+from mathft_jax.grading.reading import number_words, tokens
 
 # 16 is the largest base that is spelled out.
 _WORDS = [word for word, value in number_words.SMALL.items() if value <= 16]
@@ -15,7 +15,6 @@ _BASE = re.compile(
   rf"|\(?(?:in )?base[ -]?(?P<after>\d{{1,2}}|{_BASE_WORD})\)?"
   rf"|\(?(?:in )?(?P<name>binary|octal|hexadecimal)\)?)",
 )
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _SPACED_DIGITS = re.compile(r"(?<=\d) (?=\d)")
 
 
@@ -31,7 +30,7 @@ def in_one_way(text: str) -> str | None:
     and ("binary" not in text)
   ):
     return None
-  plain = _TEXT.sub(r"\1", text)
+  plain = tokens.TEXT.sub(r"\1", text)
   match = _BASE.fullmatch(_SPACED_DIGITS.sub("", plain))
   if match is None:
     return None

@@ -11,7 +11,12 @@ import re
 from fractions import Fraction
 
 from mathft_jax.grading import trees, units
-from mathft_jax.grading.reading import cursor, operations, tokens
+from mathft_jax.grading.reading import (
+  cursor,
+  number_words,
+  operations,
+  tokens,
+)
 
 _CLOSERS = {"(": ")]", "[": "])"}
 _CONSTANTS = {
@@ -26,7 +31,7 @@ PHRASES: dict[str, trees.Tree] = {
   **{
     phrase: trees.NOTHING
     for phrase in (
-      "nosolution nosolutions emptyset norealsolution norealsolutions"
+      "none nosolution nosolutions emptyset norealsolution norealsolutions"
       " nosuchnumber theemptyset"
     ).split()
   },
@@ -44,13 +49,7 @@ PHRASES: dict[str, trees.Tree] = {
     phrase: trees.Words("infinitelymany")
     for phrase in ("infinitelymanysolutions", "infinitenumberofsolutions")
   },
-  **{
-    word: trees.number(value)
-    for value, word in enumerate(
-      "zero one two three four five six seven eight nine ten eleven"
-      " twelve".split()
-    )
-  },
+  **{word: trees.number(value) for word, value in number_words.SMALL.items()},
 }
 # Letters of functions; others, such as h and P, may be lengths and points.
 _APPLIED = frozenset("fg")

@@ -7,9 +7,13 @@ import functools
 import re
 from collections.abc import Sequence
 
-from mathft_jax.grading.reading import bases, code_notation, sentences
+from mathft_jax.grading.reading import (
+  bases,
+  code_notation,
+  sentences,
+  tokens,
+)
 
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _INTEGER_ASIDE = re.compile(r",? ?\(([a-z]\\in\\mathbb\{Z\})\)$")
 _DIAGONAL = re.compile(r"(?:\\text\{diag\}|diag)\(([^()]+)\)")
 _DERIVATIVE = re.compile(r"\\frac\{d([a-z])\}\{d[a-z]\}")
@@ -78,7 +82,7 @@ def _has_word(text: str) -> bool:
 
 def _plain(text: str) -> str:
   """The text without the marks of words."""
-  return " ".join(_TEXT.sub(r" \1 ", text).split())
+  return " ".join(tokens.TEXT.sub(r" \1 ", text).split())
 
 
 def _with_one_unit(text: str) -> str:

@@ -47,6 +47,8 @@ _KNOWN = {
 }
 _CURRENCY_CODES = frozenset("USD EUR GBP JPY".split())
 _SEPARATORS = frozenset(["and", "or"])
+# Words in \text{}, which holds no other braces.
+TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TOKEN = re.compile(
   r"""
     (?P<blank>\s+)
