@@ -59,7 +59,8 @@ _CHANGES_NUMBER = re.compile(
   re.IGNORECASE,
 )
 _NEITHER = re.compile(r"neither [\w -]+ nor [\w -]+", re.IGNORECASE)
-_WITH_NOUN = re.compile(r"(?:an? )?([A-Za-z]+) (?:function|triangle)")
+_NOUNS = ("function", "triangle")
+_WITH_NOUN = re.compile(rf"(?:an? )?([A-Za-z]+) (?:{'|'.join(_NOUNS)})")
 _THERE_ARE_NONE = re.compile(r"[Tt]here (?:is|are) no (?:such )?[a-z]+")
 _WHOLE_AND_PART = re.compile(r"(\d+) and (\d+/\d+)")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
@@ -91,22 +92,22 @@ def readings(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
     yield reference, candidate[:-1] + "C"
   if "i" in reference and "j" in candidate and "j" not in reference:
     yield reference, _ENGINEERS_UNIT.sub("i", candidate)
-  yield from _other_readings(reference, candidate)
+  if reference.startswith(("(", "\\text{(")):
+    yield from _of_choice(reference, candidate)
+  mixed = _WHOLE_AND_PART.fullmatch(candidate) if "and" in candidate else None
+  if mixed and "," not in reference and "and" not in reference:
+    yield reference, f"{mixed[1]} {mixed[2]}"
   bracketed = _BRACKETED_LIST.fullmatch(candidate)
   if bracketed and not reference.startswith(("(", "[", "\\{", "\\begin")):
     yield reference, bracketed[1]
 
 
-def _other_readings(
-  reference: str, candidate: str
-) -> Iterator[tuple[str, str]]:
-  """A letter and a value by either of them; "7 and 1/2" as 7 1/2."""
+def _of_choice(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
+  """A letter and a value, by either of them."""
   choice = _CHOICE_TO_GIVE.fullmatch(_without_marks(reference))
   if choice:
-    yield from ((choice[1], candidate.strip("()")), (choice[2], candidate))
-  mixed = _WHOLE_AND_PART.fullmatch(candidate)
-  if mixed and "," not in reference and "and" not in reference:
-    yield reference, f"{mixed[1]} {mixed[2]}"
+    yield choice[1], candidate.strip("()")
+    yield choice[2], candidate
 
 
 def is_rounded(reference: parse.Answer, candidate: parse.Answer) -> bool:
@@ -237,8 +238,9 @@ def _without_marks(text: str) -> str:
 def _what_is_asked(reference: str, candidate: str) -> str | None:
   """The part of a normalized candidate that answers such a reference.
 
-  A letter of a choice with its value, a name and what it has, "neither ... nor
-  ...", and "4th" for a reference that is an ordinal in words.
+  A letter of a choice with its value, a name and what it has, an adjective
+  with its noun, "There are no ..." for 0, "neither ... nor ...", and "4th" for
+  a reference that is an ordinal in words.
   """
   plain = _without_marks(candidate)
   choice = _CHOICE_WITH_VALUE.fullmatch(plain)
@@ -249,9 +251,10 @@ def _what_is_asked(reference: str, candidate: str) -> str | None:
     rest = plain[sentence.end() :]
     others = re.search(r"[A-Z]|(?<![A-Za-z])(?:than|by|to)(?![A-Za-z])", rest)
     return None if others or _DENIES.search(rest) else sentence["name"]
-  noun = _WITH_NOUN.fullmatch(_without_marks(phrases.core(candidate)))
-  if noun and noun[1].lower() == reference.lower():
-    return reference
+  if plain.endswith(_NOUNS):
+    noun = _WITH_NOUN.fullmatch(_without_marks(phrases.core(candidate)))
+    if noun and noun[1].lower() == reference.lower():
+      return reference
   if reference == "0" and _THERE_ARE_NONE.fullmatch(plain):
     return reference
   if reference.lower() == "neither" and _NEITHER.fullmatch(plain):

@@ -113,8 +113,7 @@ def _same(first: str, second: str, is_thorough: bool = True) -> Grade:
 def _is_rounded(reference: str, answer: str) -> bool:
   pair = (parse.parse(normalize.normalize(x)) for x in (reference, answer))
   try:
-    with numeric.time_limit(NUMERIC_LIMIT_S):
-      return conventions.is_rounded(*pair)
+    return conventions.is_rounded(*pair)
   except trees.BoundExceeded:
     return False
 
@@ -147,15 +146,33 @@ def version() -> str:
 @functools.lru_cache(maxsize=1 << 14)
 def _decided(first: str, second: str, is_thorough: bool = True) -> Grade:
   try:
-    with numeric.time_limit(NUMERIC_LIMIT_S):
-      return _by_stages(first, second, is_thorough)
-  except trees.BoundExceeded:
-    return Grade(False, "undecided")
+    found = _in_time(first, second, is_thorough)
+    if not found.is_correct and _share_key(first, second, found):
+      return Grade(True, "value")  # Of one form, whatever the stages miss.
+    return found
   except workers.NotStarted as error:
     _warn_once(str(error))
     return Grade(False, "error")
   except Exception:  # As in `grade`.
     return Grade(False, "error")
+
+
+def _in_time(first: str, second: str, is_thorough: bool) -> Grade:
+  try:
+    with numeric.time_limit(NUMERIC_LIMIT_S):
+      return _by_stages(first, second, is_thorough)
+  except trees.BoundExceeded:
+    return Grade(False, "undecided")
+
+
+def _share_key(first: str, second: str, found: Grade) -> bool:
+  a, b = (parse.parse(text).tree for text in (first, second))
+  if type(a) is not type(b):
+    return False
+  # Where expressions differ in value, they have no form in common.
+  if trees.is_expression(a) and found.decided_by != "undecided":
+    return False
+  return keys.key(first).value == keys.key(second).value
 
 
 @functools.cache
@@ -198,14 +215,7 @@ def _by_reading(first: str, second: str) -> bool | None:
 
 
 def _by_value(first: str, second: str) -> bool | None:
-  a, b = parse.parse(first), parse.parse(second)
-  # Of one form, whatever a comparison may make of it.
-  is_plain = isinstance(a.tree, trees.Number) or isinstance(
-    b.tree, trees.Number
-  )
-  if not is_plain and keys.key(first).value == keys.key(second).value:
-    return True
-  return structure.compare(a, b, values)
+  return structure.compare(parse.parse(first), parse.parse(second), values)
 
 
 def _by_fingerprint(first: str, second: str) -> bool | None:

@@ -263,7 +263,8 @@ def _clean(text: str) -> str:
   if "**" in text:
     text = _PLAIN_POWER.sub("^", text).replace("**", "")
   if " " in text:
-    text = _EULERS_NUMBER.sub(" e ", text)
+    if "e +" in text or "e -" in text:
+      text = _EULERS_NUMBER.sub(" e ", text)
     if _SPACED_THOUSANDS.fullmatch(text):
       text = text.replace(" ", "")
     text = _IDLE_BLANK.sub("", text)

@@ -38,6 +38,7 @@ _TWO_UNITS = [
   )
   for first, second, number in _PARTS
 ]
+_FIRST_UNIT = re.compile(rf"\d ?(?:{'|'.join(first for first, *_ in _PARTS)})")
 _ORDINAL_ENDING = "(?:st|nd|rd|th)"
 _ORDINAL = re.compile(
   rf"(?<=\d)(?:\^\{{\\text\{{{_ORDINAL_ENDING}\}}\}}"
@@ -90,6 +91,8 @@ def _with_one_unit(text: str) -> str:
   if not any(map(str.isdecimal, text)):
     return text
   plain = _plain(text)
+  if not _FIRST_UNIT.search(plain):
+    return text
   for pattern, number in _TWO_UNITS:
     if pattern.search(plain):
       return pattern.sub(rf"(\1+\3/{number}) \2", plain)

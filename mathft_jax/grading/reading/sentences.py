@@ -136,12 +136,13 @@ def said(text: str) -> str:
     return yes_or_no[1]
   if _MISSING.fullmatch(text):
     return "does not exist"
-  if _ANY_REAL.fullmatch(text):
-    return "\\mathbb{R}"
-  sign = _SIGN.fullmatch(text)
-  if sign:
-    return sign[1] + _SIGNS[sign[2].replace("-", "")]
-  twice = _TWICE.fullmatch(text)
+  if text[1:2] == " ":  # It speaks of a variable.
+    if _ANY_REAL.fullmatch(text):
+      return "\\mathbb{R}"
+    sign = _SIGN.fullmatch(text)
+    if sign:
+      return sign[1] + _SIGNS[sign[2].replace("-", "")]
+  twice = _TWICE.fullmatch(text) if text.endswith(")") else None
   if twice and number_words.in_digits(twice[2]) == twice[1]:
     return twice[1]
   text = _with_signs(text)
