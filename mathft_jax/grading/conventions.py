@@ -12,7 +12,13 @@ from typing import Any
 
 from mathft_jax.grading import trees, units, values
 from mathft_jax.grading.comparing import numeric, structure
-from mathft_jax.grading.reading import normalize, number_words, parse, phrases
+from mathft_jax.grading.reading import (
+  normalize,
+  number_words,
+  parse,
+  phrases,
+  tokens,
+)
 
 _DECIMAL = re.compile(r"[＄€£]?(-?\d*\.\d+)")
 # 0.3 and 4.5 as references are exact; 0.33 may be a third, 12.5 rounded.
@@ -94,9 +100,8 @@ def readings(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
     yield reference, _ENGINEERS_UNIT.sub("i", candidate)
   if reference.startswith(("(", "\\text{(")):
     yield from _of_choice(reference, candidate)
-  mixed = _WHOLE_AND_PART.fullmatch(candidate) if "and" in candidate else None
-  if mixed and "," not in reference and "and" not in reference:
-    yield reference, f"{mixed[1]} {mixed[2]}"
+  if "and" in candidate or "and" in reference:
+    yield from _of_mixed_number(reference, candidate)
   bracketed = _BRACKETED_LIST.fullmatch(candidate)
   if bracketed and not reference.startswith(("(", "[", "\\{", "\\begin")):
     yield reference, bracketed[1]
@@ -108,6 +113,16 @@ def _of_choice(reference: str, candidate: str) -> Iterator[tuple[str, str]]:
   if choice:
     yield choice[1], candidate.strip("()")
     yield choice[2], candidate
+
+
+def _of_mixed_number(
+  reference: str, candidate: str
+) -> Iterator[tuple[str, str]]:
+  """ "7 and 1/2" as 7 1/2, where the other names one number."""
+  for text, other in ((candidate, reference), (reference, candidate)):
+    mixed = _WHOLE_AND_PART.fullmatch(text)
+    if mixed and "," not in other and "and" not in other:
+      yield other, f"{mixed[1]} {mixed[2]}"
 
 
 def is_rounded(reference: parse.Answer, candidate: parse.Answer) -> bool:
@@ -151,6 +166,9 @@ def _last_side(text: str) -> str | None:
 
   "... = 0" is an equation, and no value.
   """
+  if "=" not in text:
+    return None
+  text = phrases.core(normalize.normalize(text))
   sides = _EQUALS.split(text)
   value = sides[-1].strip()
   if len(sides) < 2 or not value or value.strip("$. ") == "0":
@@ -161,7 +179,7 @@ def _last_side(text: str) -> str | None:
     return None
   if not _names_a_value(parse.parse(normalize.normalize(sides[0])).tree):
     return None
-  if _has_several(normalize.normalize(text)):
+  if _has_several(tokens.TEXT.sub(r" \1 ", text)):
     return None
   # A false chain, 4^2 = 8 = 16, is no answer.
   last = parse.parse(normalize.normalize(value))
@@ -180,7 +198,7 @@ def _last_side(text: str) -> str | None:
 
 
 def _has_several(text: str) -> bool:
-  """Whether a normalized text lists answers: "x = -1 or x = 8".
+  """Whether a text without \\text{} lists answers: "x = -1 or x = 8".
 
   What stands in brackets is one answer: (x, y) = (1, 2).
   """
@@ -191,7 +209,7 @@ def _has_several(text: str) -> bool:
       depth += 1
     elif found in ")]}":
       depth -= 1
-    elif depth <= 0 or found.isalpha():
+    elif depth <= 0:
       return True
   return False
 

@@ -57,8 +57,10 @@ def grade(reference: str, answer: str | None) -> Grade:
   The name is "no_answer" where there is no answer, "convention" where the
   answer is right for a reference though not equal to it (`conventions`), and
   "undecided" where every stage passed or a bound on time, memory or size was
-  hit; "error" would be a fault of this package. Whatever the texts are, this
-  ends within about NUMERIC_LIMIT_S and `workers.TIME_LIMIT_S`.
+  hit; "error" is a fault of this package, or a worker that does not start.
+  Whatever the texts are, this raises nothing. A stage that computes ends within
+  NUMERIC_LIMIT_S, algebra within `workers.TIME_LIMIT_S`, and conventions within
+  about twice NUMERIC_LIMIT_S.
   """
   if answer is None or not (answer.strip() or answer == reference):
     return Grade(False, "no_answer")

@@ -55,7 +55,7 @@ class Answer:
 def parse(text: str) -> Answer:
   """Returns the meaning of a normalized answer; never raises.
 
-  What cannot be read becomes `trees.Unread`.
+  What cannot be read, or exceeds a bound, becomes `trees.Unread`.
   """
   if len(text) > normalize.MAX_LENGTH:  # The cache keeps no long texts.
     return Answer(trees.Unread(text, True), frozenset(), "", text)

@@ -100,7 +100,7 @@ _NAMES_MORE = re.compile(
 )
 # "There are none, so 0": what was shown is after the last of these.
 _CONCLUSION = re.compile(
-  r".*(?:, (?:so|hence|thus|therefore),? |[=<>].*\\implies ?)"
+  r".*(?:, (?:so|hence|thus|therefore|we get|we have),? |[=<>].*\\implies ?)"
 )
 _ABBREVIATION = re.compile(
   r"(?<![A-Za-z])(sq|cu|ft|in|yd|mi|lbs?|oz|hrs?|min|secs?)\.(?= |$|[a-z])"
