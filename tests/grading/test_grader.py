@@ -63,6 +63,17 @@ def test_stages_run_in_order_and_stop_at_the_first_verdict(monkeypatch):
   assert called == ["a", "b"]
 
 
+def test_a_fault_of_ours_costs_one_verdict_and_no_run(monkeypatch):
+  def fail(*args):
+    raise ZeroDivisionError
+
+  monkeypatch.setattr(grader.conventions, "readings", fail)
+  assert grader.grade("5", "faulty 6") == Grade(False, "error")
+  monkeypatch.setattr(parse, "read", fail)
+  assert isinstance(parse.parse("faulty 7").tree, trees.Unread)
+  assert not keys.key("faulty 8").is_decisive
+
+
 HOSTILE = {
   "tower": "9^{9^{9^{9}}}",
   "factorial": "10000000!",

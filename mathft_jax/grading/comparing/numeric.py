@@ -19,6 +19,8 @@ _AGREE = 1e-60
 _DIFFER = 1e-40
 # A value smaller than this may be what is left of a zero.
 _NOISE = 1e-40
+# Beside a term as large as this, others are below our precision.
+_SWAMPING = 1e50
 # |log2| of the largest number looked at.
 _MAX_MAGNITUDE = 20_000
 _MAX_FACTORIAL = 3_000
@@ -98,7 +100,8 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
       return False
     if difference > _AGREE:
       return None
-    num_agreeing += 1
+    if scale < _SWAMPING or not (_has_sum(first) or _has_sum(second)):
+      num_agreeing += 1
   enough = 1 if trees.is_constant(first) and trees.is_constant(second) else 2
   return True if num_agreeing >= enough else None
 
@@ -195,6 +198,10 @@ def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
   """Whether one is defined near zero where the other is not: ln|x|, ln x."""
   near = itertools.islice(_values(first, second), _FIRST_FAR_POINT)
   return any((a is None) != (b is None) for a, b in near)
+
+
+def _has_sum(tree: trees.Tree) -> bool:
+  return trees.has_call(tree, ("add", "sum"))
 
 
 def _has_abs(tree: trees.Tree) -> bool:
