@@ -17,6 +17,7 @@ from mathft_jax.rerank import clusters
 _PROGRAM = "mathft grade"
 _NOT_EQUIVALENT = 1
 _MAX_SHOWN = 10
+_OPTIONS_OF_PAIR = ("--reference", "--candidate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   For a pair 0 means equivalent and 1 not.
   """
   parser = _parser()
-  args = parser.parse_args(argv)
+  args = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
   is_pair = args.reference is not None and args.candidate is not None
   if is_pair == (args.candidates is not None) or (
     not is_pair and (args.reference, args.candidate) != (None, None)
@@ -45,6 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
   if is_pair:
     return errors.exit_code(_PROGRAM, lambda: _grade_pair(args))
   return errors.exit_code(_PROGRAM, lambda: _grade_candidates(args))
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+  """Writes --candidate -x as --candidate=-x: answers may be negative."""
+  joined: list[str] = []
+  for argument in argv:
+    is_negative = argument.startswith("-") and not argument.startswith("--")
+    if is_negative and joined and joined[-1] in _OPTIONS_OF_PAIR:
+      joined[-1] += f"={argument}"
+    else:
+      joined.append(argument)
+  return joined
 
 
 def _grade_pair(args: argparse.Namespace) -> int:
@@ -113,10 +126,11 @@ def _check_resumable(
       " give another --output"
     )
   versions = {g.grader for g in samples.read_grades(output).values()}
-  if versions - {grader.GRADER}:
+  others = versions - {grader.version()}
+  if others:
     raise ValueError(
-      f"{output} was written by grader {sorted(versions)}, and this is"
-      f" {grader.GRADER}; give another --output"
+      f"{output} was written by grader {min(others)}, and this is"
+      f" {grader.version()}; delete it, or give another --output"
     )
 
 

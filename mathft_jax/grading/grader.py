@@ -8,15 +8,22 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from mathft_jax.grading import conventions, trees, values, verdicts, workers
+from mathft_jax.grading import (
+  conventions,
+  keys,
+  trees,
+  values,
+  verdicts,
+  workers,
+)
 from mathft_jax.grading.comparing import numeric, structure
 from mathft_jax.grading.reading import normalize, parse, phrases
 from mathft_jax.records import Grade
 
 _log = logging.getLogger(__name__)
 
-# Written into grades files; raised whenever a verdict may change.
-GRADER = "mathft-3"
+# In the names of grades files; raised whenever many verdicts may change.
+GRADER = "mathft-4"
 
 # Of computing values; the symbolic stage has a clock of its own.
 NUMERIC_LIMIT_S = 0.5
@@ -50,8 +57,10 @@ def grade(reference: str, answer: str | None) -> Grade:
   The name is "no_answer" where there is no answer, "convention" where the
   answer is right for a reference though not equal to it (`conventions`), and
   "undecided" where every stage passed or a bound on time, memory or size was
-  hit; "error" would be a fault of this package. Whatever the texts are, this
-  ends within about NUMERIC_LIMIT_S and `workers.TIME_LIMIT_S`.
+  hit; "error" is a fault of this package, or a worker that does not start.
+  Whatever the texts are, this raises nothing. A stage that computes ends within
+  NUMERIC_LIMIT_S, algebra within `workers.TIME_LIMIT_S`, and conventions within
+  about twice NUMERIC_LIMIT_S.
   """
   if answer is None or not (answer.strip() or answer == reference):
     return Grade(False, "no_answer")
@@ -62,13 +71,23 @@ def grade(reference: str, answer: str | None) -> Grade:
     or max(len(reference), len(answer)) > _LONG
   ):
     return found
-  if convention(reference, answer) is not None:
-    return Grade(True, "convention")
-  return found
+  try:
+    is_right = convention(reference, answer) is not None
+  except Exception:  # A fault of ours may cost a verdict, never a whole run.
+    return Grade(False, "error")
+  return Grade(True, "convention") if is_right else found
 
 
 def convention(reference: str, answer: str) -> tuple[str, str] | None:
   """The pair by which a convention takes an answer for right, None if none."""
+  try:
+    with numeric.time_limit(NUMERIC_LIMIT_S):
+      return _first_right(reference, answer)
+  except trees.BoundExceeded:
+    return None
+
+
+def _first_right(reference: str, answer: str) -> tuple[str, str] | None:
   if _is_rounded(reference, answer):
     return reference, answer
   start = time.monotonic()
@@ -96,8 +115,7 @@ def _same(first: str, second: str, is_thorough: bool = True) -> Grade:
 def _is_rounded(reference: str, answer: str) -> bool:
   pair = (parse.parse(normalize.normalize(x)) for x in (reference, answer))
   try:
-    with numeric.time_limit(NUMERIC_LIMIT_S):
-      return conventions.is_rounded(*pair)
+    return conventions.is_rounded(*pair)
   except trees.BoundExceeded:
     return False
 
@@ -115,7 +133,11 @@ def use_cache(path: pathlib.Path | None) -> None:
 
 @functools.cache
 def version() -> str:
-  """GRADER and what else decides: our source, and the libraries' versions."""
+  """GRADER and what else decides: our source, and the libraries' versions.
+
+  It stands in grades files and in the cache: verdicts of another one are no
+  verdicts of this grader.
+  """
   digest = hashlib.sha256()
   for file in sorted(pathlib.Path(__file__).parent.rglob("*.py")):
     digest.update(file.read_bytes())
@@ -126,15 +148,33 @@ def version() -> str:
 @functools.lru_cache(maxsize=1 << 14)
 def _decided(first: str, second: str, is_thorough: bool = True) -> Grade:
   try:
+    found = _in_time(first, second, is_thorough)
+    if not found.is_correct and _share_key(first, second, found):
+      return Grade(True, "value")  # Of one form, whatever the stages miss.
+    return found
+  except workers.NotStarted as error:
+    _warn_once(str(error))
+    return Grade(False, "error")
+  except Exception:  # As in `grade`.
+    return Grade(False, "error")
+
+
+def _in_time(first: str, second: str, is_thorough: bool) -> Grade:
+  try:
     with numeric.time_limit(NUMERIC_LIMIT_S):
       return _by_stages(first, second, is_thorough)
   except trees.BoundExceeded:
     return Grade(False, "undecided")
-  except workers.NotStarted as error:
-    _warn_once(str(error))
-    return Grade(False, "error")
-  except Exception:  # A fault of ours may cost a verdict, never a whole run.
-    return Grade(False, "error")
+
+
+def _share_key(first: str, second: str, found: Grade) -> bool:
+  a, b = (parse.parse(text).tree for text in (first, second))
+  if type(a) is not type(b):
+    return False
+  # Where expressions differ in value, they have no form in common.
+  if trees.is_expression(a) and found.decided_by != "undecided":
+    return False
+  return keys.key(first).value == keys.key(second).value
 
 
 @functools.cache
@@ -160,10 +200,13 @@ def _by_stages(first: str, second: str, is_thorough: bool) -> Grade:
   return Grade(False, "undecided")
 
 
+def _by_text(first: str, second: str) -> bool | None:
+  """What says the same in the same words: half is 1/2."""
+  return phrases.core(first) == phrases.core(second) or None
+
+
 def _by_reading(first: str, second: str) -> bool | None:
   """What is no mathematics equals nothing but its own letters."""
-  if phrases.core(first) == phrases.core(second):
-    return True
   a, b = parse.parse(first), parse.parse(second)
   for answer in (a, b):
     if isinstance(answer.tree, trees.Unread):
@@ -186,6 +229,7 @@ def _by_algebra(first: str, second: str) -> bool | None:
 
 
 STAGES: list[tuple[str, Stage]] = [
+  ("exact", _by_text),
   ("parse", _by_reading),
   ("value", _by_value),
   ("numeric", _by_fingerprint),

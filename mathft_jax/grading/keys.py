@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Hashable
+from fractions import Fraction
+from typing import Any
 
 from mathft_jax.grading import trees, values
 from mathft_jax.grading.reading import normalize, parse
@@ -22,19 +24,26 @@ class Key:
   is_decisive: bool
 
 
-@functools.lru_cache(maxsize=1 << 14)
 def key(answer: str) -> Key:
   """The key of an answer, any text."""
   normalized = normalize.normalize(answer)
+  if len(normalized) > normalize.MAX_LENGTH:  # The cache keeps no long texts.
+    return Key(normalized, False)
+  return _of_short(normalized)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _of_short(normalized: str) -> Key:
   parsed = parse.parse(normalized)
   tree = parsed.tree
   if isinstance(tree, trees.Unread):
     if tree.exceeds_bound:
       return Key(normalized, False)
     return Key(parsed.letters or parsed.text, True)
+  canonical = _canonical(tree)
   return Key(
-    (_canonical(tree), parsed.units),
-    not parsed.units and not parsed.letters and _is_plain(tree),
+    (canonical, parsed.units),
+    not parsed.units and not parsed.letters and _is_plain(canonical),
   )
 
 
@@ -46,6 +55,13 @@ def _is_plain(tree: trees.Tree) -> bool:
   return isinstance(tree, trees.Number)
 
 
+def _is_value(tree: trees.Tree) -> bool:
+  """Whether it is one answer; "and" and "or" join sets in different ways."""
+  return trees.is_expression(tree) or isinstance(
+    tree, trees.Group | trees.Words
+  )
+
+
 def _canonical(tree: trees.Tree) -> trees.Tree:
   """Exact values computed, terms, factors and lists in a fixed order."""
   if isinstance(tree, trees.Call):
@@ -55,13 +71,28 @@ def _canonical(tree: trees.Tree) -> trees.Tree:
       return tree if tree.name == "percent" else trees.number(value)
     args = tuple(map(_canonical, tree.args))
     if tree.name in _COMMUTATIVE and not trees.letter_order(tree):
-      args = tuple(sorted(args, key=repr))
+      args = tuple(sorted(args, key=_written))
     return trees.Call(tree.name, args)
   if isinstance(tree, trees.Group):
     return dataclasses.replace(tree, items=tuple(map(_canonical, tree.items)))
   if isinstance(tree, trees.Collection):
-    items = tuple(sorted(map(_canonical, tree.items), key=repr))
-    if not any(isinstance(item, trees.Relation) for item in items):
+    items = tuple(sorted(map(_canonical, tree.items), key=_written))
+    if all(map(_is_value, items)):
       return trees.Collection(items, tree.is_set)  # "1 and 2" is "1, 2".
     return dataclasses.replace(tree, items=items)
   return tree
+
+
+def _written(part: Any) -> str:
+  """A tree as text, to sort by; `repr` refuses to write long integers."""
+  if isinstance(part, trees.Call):  # As below, but faster.
+    return f"{part.name}({','.join(map(_written, part.args))})"
+  if isinstance(part, Fraction):
+    return f"{part.numerator:x}/{part.denominator:x}"
+  if isinstance(part, tuple):
+    return f"({','.join(map(_written, part))})"
+  if dataclasses.is_dataclass(part):
+    fields = (f.name for f in dataclasses.fields(part) if f.compare)
+    values_of_fields = ",".join(_written(getattr(part, f)) for f in fields)
+    return f"{type(part).__name__}({values_of_fields})"
+  return str(part)

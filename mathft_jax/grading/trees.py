@@ -284,6 +284,10 @@ def num_nodes(tree: Tree) -> int:
   return 1 + (sum(map(num_nodes, tree.args)) if isinstance(tree, Call) else 0)
 
 
+def symbol_names(tree: Tree) -> set[str]:
+  return {leaf.name for leaf in leaves(tree) if isinstance(leaf, Symbol)}
+
+
 def leaves(tree: Tree) -> Iterator[Tree]:
   """Yields the numbers, constants and symbols of an expression."""
   stack = [tree]

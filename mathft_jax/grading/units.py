@@ -1,4 +1,4 @@
-"""Units of answers: which words name the same one."""
+"""Units of answers: their words, their sizes, and words that are none."""
 
 from fractions import Fraction
 

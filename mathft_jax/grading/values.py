@@ -120,7 +120,8 @@ def _with_infinity(name: str, args: list[Value]) -> Value | None:
   """Multiplication alone: "-oo" is read as -1 times infinity."""
   if name != "multiply" or 0 in args:
     return None
-  return math.copysign(math.inf, math.prod(math.copysign(1, a) for a in args))
+  num_negative = sum(arg < 0 for arg in args)
+  return -math.inf if num_negative % 2 else math.inf
 
 
 def _bits(value: Fraction) -> int:

@@ -91,18 +91,19 @@ def intransitive_triples(
   """Where equivalence is not transitive among one problem's answers.
 
   There the clusters depend on which answer came first. Answers with the same
-  key are looked at once. Each is compared with each, so this is an audit, and
-  no step of grading.
+  key are looked at once. Each is compared with each, but for those that keys
+  tell apart, so this is an audit, and no step of grading.
   """
   is_same, key = _comparison(is_equivalent)
-  distinct = {
+  found = {
     key(answer).value: answer for answer in answers if answer and answer.strip()
   }
-  texts = sorted(distinct.values())
+  texts = sorted(found.values())
+  decided = {text for text in texts if key(text).is_decisive}
   same = {
     frozenset((a, b))
     for a, b in itertools.combinations(texts, 2)
-    if is_same(a, b)
+    if not {a, b} <= decided and is_same(a, b)
   }
   return [
     IntransitiveTriple(first, middle, second)
@@ -135,7 +136,7 @@ def grade_problem(sampled: SampledProblem) -> GradedProblem:
   ]
   return GradedProblem(
     problem_id=sampled.problem.problem_id,
-    grader=grader.GRADER,
+    grader=grader.version(),
     grades={c.index: by_answer[c.answer] for c in [*greedy, *candidates]},
     clusters=tuple(clusters),
   )

@@ -159,6 +159,19 @@ def test_grades_of_another_grader_are_not_continued(candidates, capsys):
   assert "old-0" in capsys.readouterr().err
 
 
+def test_grades_of_other_source_are_not_continued(
+  candidates, monkeypatch, capsys
+):
+  assert grade.main([str(candidates)]) == 0
+  assert {g.grader for g in _grades(candidates).values()} == {
+    grade.grader.version()
+  }
+  assert grade.main([str(candidates)]) == 0
+  monkeypatch.setattr(grade.grader, "version", lambda: "mathft-4+changed")
+  assert grade.main([str(candidates)]) == 2
+  assert "mathft-4+changed; delete it" in capsys.readouterr().err
+
+
 def test_a_missing_directory_is_one_line_and_exit_code_2(tmp_path, capsys):
   assert grade.main([str(tmp_path / "nowhere")]) == 2
   err = capsys.readouterr().err
@@ -170,6 +183,14 @@ def test_a_pair_answers_with_its_exit_code(capsys):
   assert capsys.readouterr().out.startswith("equivalent")
   assert grade.main(["--reference", "1/2", "--candidate", "2"]) == 1
   assert capsys.readouterr().out.startswith("not equivalent")
+
+
+@pytest.mark.parametrize("answer", ["-x", "-1/2", "-h", "-\\infty", "-"])
+def test_answers_may_be_negative(answer, capsys):
+  pair = ["--reference", answer, "--candidate", answer]
+  assert grade.main(pair) == 0
+  assert capsys.readouterr().out.startswith("equivalent")
+  assert grade.main(["--reference", "5", "--candidate", answer]) == 1
 
 
 def test_a_pair_is_explained(capsys):
@@ -193,6 +214,8 @@ def test_a_pair_is_explained(capsys):
   [
     [],
     ["--reference", "1"],
+    ["--reference", "--candidate", "1"],
+    ["--reference", "1", "--candidate"],
     ["dir", "--reference", "1"],
     ["dir", "--explain"],
     ["dir", "--num_workers", "0"],

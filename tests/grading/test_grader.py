@@ -10,9 +10,17 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from mathft_jax.grading import extract, grader, trees, workers
+from mathft_jax.grading import (
+  explain,
+  extract,
+  grader,
+  keys,
+  trees,
+  workers,
+)
 from mathft_jax.grading.reading import normalize, parse
 from mathft_jax.records import Grade
+from mathft_jax.rerank import clusters
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,9 @@ from mathft_jax.records import Grade
     ("0", "\\sin\\pi", Grade(True, "symbolic")),
     ("5", "\\text{unknown}", Grade(False, "value")),
     ("5", "5) + )", Grade(False, "parse")),
+    ("1/2", "half", Grade(True, "exact")),
+    ("7", "7th", Grade(True, "exact")),
+    ("0^0", "1", Grade(False, "undecided")),
     ("5", "9^{9^{9^{9}}}", Grade(False, "undecided")),
   ],
 )
@@ -50,6 +61,17 @@ def test_stages_run_in_order_and_stop_at_the_first_verdict(monkeypatch):
   monkeypatch.setattr(grader, "STAGES", stages)
   assert grader.grade("only here: 1", "only here: 2") == Grade(False, "b")
   assert called == ["a", "b"]
+
+
+def test_a_fault_of_ours_costs_one_verdict_and_no_run(monkeypatch):
+  def fail(*args):
+    raise ZeroDivisionError
+
+  monkeypatch.setattr(grader.conventions, "readings", fail)
+  assert grader.grade("5", "faulty 6") == Grade(False, "error")
+  monkeypatch.setattr(parse, "read", fail)
+  assert isinstance(parse.parse("faulty 7").tree, trees.Unread)
+  assert not keys.key("faulty 8").is_decisive
 
 
 HOSTILE = {
@@ -103,7 +125,17 @@ HOSTILE = {
   "sum of zetas": "\\sum_{k=1}^{300}\\zeta(.5+2900i)",
   "many zetas": "\\zeta(\\frac{49}{2})+" * 60 + "\\frac{1}{x-x}",
   "intervals": "Union(" * 300 + "Interval(0, 1)" * 90,
+  "long fractions": "f^{" + "\\frac{1e999}{" * 9 + "1e-999" + "}" * 10 + "(x)",
+  "long infinity": "\\infty2^{9000}",
+  "a digit in a circle": "-3\\frac{①}{4}",
 }
+# Python refuses to write their numbers.
+_OF_LONG_NUMBERS = (
+  "x+10^{5000}",
+  "1,10^{5000}",
+  "\\{10^{5000}, 2\\}",
+  "|x|10^{5000}",
+)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -115,7 +147,7 @@ def test_hostile_answers_are_graded_in_time(
   answer = HOSTILE[name]
   grader.grade("0", "\\sin\\pi")  # Starting the worker is not counted.
   grader._decided.cache_clear()
-  parse.parse.cache_clear()
+  parse._parse_short.cache_clear()
   start = time.perf_counter()
   assert not grader.grade(reference, answer).is_correct
   assert not grader.grade(answer + "+1", answer).is_correct
@@ -124,13 +156,32 @@ def test_hostile_answers_are_graded_in_time(
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+  "answer",
+  [*HOSTILE.values(), *_OF_LONG_NUMBERS],
+  ids=[*HOSTILE, *_OF_LONG_NUMBERS],
+)
+def test_hostile_answers_have_keys_and_explanations(answer):
+  key = keys.key(answer)
+  assert hash(key.value) == hash(keys.key(f" {answer} ").value)
+  found = clusters.cluster([answer, "x", f"{answer} "])
+  assert [c.members for c in found] == [(0, 2), (1,)]
+  assert list(explain.explain("0.333", answer))
+
+
 _PEAK = """
 import json, resource, sys
-from mathft_jax.grading import grader, workers
+from mathft_jax.grading import grader, keys, workers
+from mathft_jax.grading.reading import parse
 grader.grade("x^2 + y", "\\\\sin\\\\pi")  # Starts everything.
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for answer in json.load(sys.stdin):
   grader.grade("x^2 + \\\\sqrt{2}", answer)
+for number in range(600):
+  answer = f"{number}" * 150_000
+  grader.grade("x^2 + \\\\sqrt{2}", answer)
+  keys.key(answer)
+  parse.parse(answer)
 own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 workers.shared().close()
 worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -240,6 +291,11 @@ _PIECES = [
   "k \\in \\mathbb{Z}",
   "¢",
   "∛",
+  "①",
+  "٣",
+  "2^{9000}",
+  "10^{5000}",
+  "1e999",
 ]
 _ANSWERS = strategies.one_of(
   strategies.text(max_size=40),
@@ -268,9 +324,16 @@ def test_every_answer_equals_itself_and_its_normal_form(answer):
 @hypothesis.given(_ANSWERS, _ANSWERS)
 def test_equivalence_is_symmetric_and_no_text_raises(first, second):
   assert grader.grade(first, second).decided_by != "error"
+  if keys.key(first).value == keys.key(second).value:
+    assert grader.is_same(first, second)
   pair = normalize.normalize(first), normalize.normalize(second)
   if max(map(len, pair)) > normalize.MAX_LENGTH:
     return
+  for form in pair:
+    try:
+      parse.read(form)
+    except (trees.BoundExceeded, RecursionError):
+      pass
   # `is_same` sorts the two, so it is the stages that are asked.
   for _, stage in grader.STAGES[:-1]:
     verdicts = set()

@@ -30,8 +30,39 @@ def test_the_same_answer_in_other_forms_has_one_key(first, second):
   assert keys.key(first).value == keys.key(second).value
 
 
-def test_numbers_points_and_words_decide_by_their_key():
-  for answer in ("0.25", "(1, -2.5)", "five", "(3)(", "not (yet"):
+@pytest.mark.parametrize(
+  ("first", "second"),
+  [
+    ("9:05, 10:15", "10:15, 9:05"),
+    ("0.09\\cdot(2004!)^{-1}", "(2004!)^{-1}\\cdot0.09"),
+  ],
+)
+def test_answers_with_one_key_are_the_same(first, second):
+  assert keys.key(first).value == keys.key(second).value
+  assert grader.is_same(first, second)
+
+
+@pytest.mark.parametrize(
+  "form",
+  [
+    "x>1 \\text{{ {} }} x<3",
+    "\\{{x|x>1\\}} \\text{{ {} }} \\{{x|x<3\\}}",
+    "(0,1)\\cup(2,3) \\text{{ {} }} (0,5)\\cap(1,9)",
+    "\\mathbb{{R}}\\setminus\\{{1\\}} \\text{{ {} }} x > 3",
+  ],
+)
+def test_and_and_or_join_sets_in_different_ways(form):
+  assert keys.key(form.format("and")) != keys.key(form.format("or"))
+
+
+def test_long_texts_leave_nothing_behind():
+  before = keys._of_short.cache_info().currsize
+  assert keys.key("7" * 5_000).value == "7" * 5_000
+  assert keys._of_short.cache_info().currsize == before
+
+
+def test_numbers_points_and_unread_texts_decide_by_their_key():
+  for answer in ("0.25", "1/2", "(1, -2.5)", "five", "(3)(", "not (yet"):
     assert keys.key(answer).is_decisive
   for answer in ("25%", "3 cm", "x", "1, 2", "10_2", "[2, 2]", "no"):
     assert not keys.key(answer).is_decisive

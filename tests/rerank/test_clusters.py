@@ -113,6 +113,18 @@ def test_numbers_are_told_apart_without_a_comparison(monkeypatch):
   ]
 
 
+def test_an_audit_compares_only_what_keys_leave_open(monkeypatch):
+  compared = []
+
+  def is_same(first: str, second: str) -> bool:
+    compared.append((first, second))
+    return False
+
+  monkeypatch.setattr(grader, "is_same", is_same)
+  assert clusters.intransitive_triples(["1", "x", "2", "1.0", "6/2"]) == []
+  assert compared == [("1.0", "x"), ("2", "x"), ("6/2", "x")]
+
+
 def test_triples_that_are_not_transitive_are_shown():
   # 50 % is 0.5, and 50 where somebody left the sign out.
   assert clusters.intransitive_triples(["50", "0.5", "50\\%", None, "7"]) == [

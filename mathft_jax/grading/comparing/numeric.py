@@ -19,6 +19,8 @@ _AGREE = 1e-60
 _DIFFER = 1e-40
 # A value smaller than this may be what is left of a zero.
 _NOISE = 1e-40
+# Beside a term as large as this, others are below our precision.
+_SWAMPING = 1e50
 # |log2| of the largest number looked at.
 _MAX_MAGNITUDE = 20_000
 _MAX_FACTORIAL = 3_000
@@ -55,11 +57,12 @@ _clock = threading.local()
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
   """Within it, evaluation raises BoundExceeded once the time is over."""
+  before = getattr(_clock, "limit", None), getattr(_clock, "deadline", None)
   _clock.limit, _clock.deadline = seconds, None
   try:
     yield
   finally:
-    _clock.limit = _clock.deadline = None
+    _clock.limit, _clock.deadline = before
 
 
 def _check_clock() -> None:
@@ -97,7 +100,8 @@ def equal(first: trees.Tree, second: trees.Tree) -> bool | None:
       return False
     if difference > _AGREE:
       return None
-    num_agreeing += 1
+    if scale < _SWAMPING or not (_has_sum(first) or _has_sum(second)):
+      num_agreeing += 1
   enough = 1 if trees.is_constant(first) and trees.is_constant(second) else 2
   return True if num_agreeing >= enough else None
 
@@ -162,7 +166,9 @@ def _values(first: trees.Tree, second: trees.Tree) -> Iterator[tuple[Any, Any]]:
   )
   if is_stepped:  # They differ at integers, or are equal there alone.
     yield from _integral_values(first, second, is_real)
-    if _names(first) | _names(second) <= _INTEGERS:
+    if _INTEGERS.issuperset(
+      trees.symbol_names(first) | trees.symbol_names(second)
+    ):
       return
   for point in range(1 if is_constant else len(_RANGES)):
     # Most pairs that differ do so at the first point.
@@ -188,16 +194,14 @@ def _integral_values(
     )
 
 
-def _names(tree: trees.Tree) -> set[str]:
-  return {
-    leaf.name for leaf in trees.leaves(tree) if isinstance(leaf, trees.Symbol)
-  }
-
-
 def _differ_in_domain(first: trees.Tree, second: trees.Tree) -> bool:
   """Whether one is defined near zero where the other is not: ln|x|, ln x."""
   near = itertools.islice(_values(first, second), _FIRST_FAR_POINT)
   return any((a is None) != (b is None) for a, b in near)
+
+
+def _has_sum(tree: trees.Tree) -> bool:
+  return trees.has_call(tree, ("add", "sum"))
 
 
 def _has_abs(tree: trees.Tree) -> bool:

@@ -56,11 +56,7 @@ class _Function:
       self.points += where.points
       self._rows.append((where, value))
     if not isinstance(tree, trees.Cases):
-      names = {
-        leaf.name
-        for leaf in trees.leaves(tree)
-        if isinstance(leaf, trees.Symbol)
-      }
+      names = trees.symbol_names(tree)
       if len(names) == 1:
         self.variable = names.pop()
 
@@ -109,12 +105,7 @@ def _of_integer(tree: trees.Tree) -> list[Any] | None:
   """The values at 1, 2, ...; None for functions that do not ask for parity."""
   rows = tree.rows if isinstance(tree, trees.Cases) else ((tree, None),)
   values = [value for value, _ in rows]
-  names = {
-    leaf.name
-    for value in values
-    for leaf in trees.leaves(value)
-    if isinstance(leaf, trees.Symbol)
-  }
+  names = set().union(*map(trees.symbol_names, values))
   if len(names) > 1 or not all(map(trees.is_expression, values)):
     return None
   found = []

@@ -7,6 +7,7 @@ known).
 
 import collections
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Protocol
@@ -32,6 +33,7 @@ _ANY_CONSTANT = trees.Symbol("C")
 _DEGREE, _RADIAN = frozenset([("degree", 1)]), frozenset([("radian", 1)])
 _DEGREE_IN_RADIANS = trees.multiply(trees.PI, trees.number(Fraction(1, 180)))
 _CHOICES = frozenset("ABCDEFGHIJ")
+_LETTER_AS_UNIT = re.compile(r"\d ([mghsL])$")
 
 
 class Leaves(Protocol):
@@ -49,8 +51,10 @@ def compare(
 ) -> bool | None:
   """Whether two answers are equivalent; None if `leaves` cannot tell.
 
-  Units count only where both answers name one and the two differ.
+  Where both name a unit, one is converted to the other, and two that measure
+  different things differ; where one names none, nothing is said of it.
   """
+  first, second = _measured(first, second), _measured(second, first)
   a, b = first.tree, second.tree
   if isinstance(a, trees.Based) != isinstance(b, trees.Based):
     # Who leaves the base out still writes its digits.
@@ -83,6 +87,20 @@ def compare(
   if _are_choices(first.text, second.text):
     return first.letters == second.letters
   return _same(a, b, leaves)
+
+
+def _measured(answer: parse.Answer, other: parse.Answer) -> parse.Answer:
+  """Reads "3 m" as metres beside another length: m may be a variable."""
+  tree = answer.tree
+  if answer.units or not other.units or not isinstance(tree, trees.Call):
+    return answer
+  letter = _LETTER_AS_UNIT.search(answer.text)
+  if letter is None or tree.args[1:] != (trees.Symbol(letter[1]),):
+    return answer
+  measure = units.BY_WORD[letter[1].lower()]
+  if tree.name != "multiply" or units.factor(measure, other.units) is None:
+    return answer
+  return dataclasses.replace(answer, tree=tree.args[0], units=measure)
 
 
 def _is_in_degrees(first: parse.Answer, second: parse.Answer) -> bool:
@@ -466,7 +484,7 @@ def _are_same_names(
 def _without_index(name: trees.Tree) -> trees.Tree:
   assert isinstance(name, trees.Symbol)
   head, _, index = name.name.partition("_")
-  return trees.Symbol(head) if index.isdigit() else name
+  return trees.Symbol(head) if index.isdecimal() else name
 
 
 def _same_union(a: trees.Union, b: trees.Tree, leaves: Leaves) -> bool | None:
@@ -483,6 +501,8 @@ def _same_collection(
       return _same_in_any_order(
         _distinct(a.items, leaves), _distinct(b.items, leaves), leaves
       )
+    if _has_order(a) != _has_order(b):
+      return _same_in_order(a.items, b.items, leaves)
     return _same_in_any_order(a.items, b.items, leaves)
   coordinates = _coordinates(a)
   if coordinates is not None and isinstance(b, trees.Group):
@@ -490,6 +510,22 @@ def _same_collection(
       return _same_in_order(coordinates[1], b.items, leaves)
   items = _distinct(a.items, leaves) if a.is_set else a.items
   return _same(items[0], b, leaves) if len(items) == 1 else False
+
+
+def _has_order(tree: trees.Collection) -> bool:
+  """Whether it names different things, whose values are no roots of one."""
+  names = [
+    item.sides[0]
+    for item in tree.items
+    if isinstance(item, trees.Relation) and item.signs == ("=",)
+  ]
+  if len(names) < len(tree.items) or not all(map(is_name, names)):
+    return False
+  different = {
+    _without_index(name) if isinstance(name, trees.Symbol) else name
+    for name in names
+  }
+  return 1 < len(names) == len(different)
 
 
 def _distinct(items: Sequence[trees.Tree], leaves: Leaves) -> list[trees.Tree]:

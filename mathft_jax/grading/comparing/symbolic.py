@@ -57,7 +57,8 @@ def _numerically(decide: Callable[..., bool | None], *args: Any) -> bool | None:
 def build(tree: trees.Tree) -> Any:
   """Returns the expression as a SymPy object; symbols are real.
 
-  Raises BoundExceeded for what SymPy would compute without end.
+  Raises BoundExceeded for what SymPy would compute without end, or as we do
+  not.
   """
   import sympy
 
@@ -86,6 +87,8 @@ def build(tree: trees.Tree) -> Any:
 
 
 def _check(name: str, args: list[Any]) -> None:
+  if name == "power" and args == [0, 0]:
+    raise trees.BoundExceeded("0^0, which SymPy takes for 1")
   if name == "power" and args[1].is_number:
     if abs(args[1]) > _MAX_EXPONENT:
       raise trees.BoundExceeded("an exponent out of bounds")

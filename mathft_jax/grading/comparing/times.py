@@ -45,7 +45,9 @@ def same(first: parse.Answer, second: parse.Answer) -> bool | None:
 
 
 def _has_padding(answer: parse.Answer) -> bool:
-  return bool(re.fullmatch(r"\d{1,2}:0\d(?!\d).*", answer.text))
+  return isinstance(answer.tree, trees.Ratio) and bool(
+    re.match(r"\d{1,2}:0\d(?!\d)", answer.text)
+  )
 
 
 def _hour(time: _Time) -> int:

@@ -2,7 +2,7 @@
 
 import re
 
-from mathft_jax.grading.reading import number_words
+from mathft_jax.grading.reading import number_words, tokens
 
 # 16 is the largest base that is spelled out.
 _WORDS = [word for word, value in number_words.SMALL.items() if value <= 16]
@@ -15,7 +15,6 @@ _BASE = re.compile(
   rf"|\(?(?:in )?base[ -]?(?P<after>\d{{1,2}}|{_BASE_WORD})\)?"
   rf"|\(?(?:in )?(?P<name>binary|octal|hexadecimal)\)?)",
 )
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _SPACED_DIGITS = re.compile(r"(?<=\d) (?=\d)")
 
 
@@ -31,13 +30,13 @@ def in_one_way(text: str) -> str | None:
     and ("binary" not in text)
   ):
     return None
-  plain = _TEXT.sub(r"\1", text)
+  plain = tokens.TEXT.sub(r"\1", text)
   match = _BASE.fullmatch(_SPACED_DIGITS.sub("", plain))
   if match is None:
     return None
   digits = match["digits"].upper()
   if (
-    not digits[0].isdigit()
+    not digits[0].isdecimal()
     and match["number"]
     and not text.startswith(("\\text", "("))
   ):
@@ -47,7 +46,7 @@ def in_one_way(text: str) -> str | None:
   base = _number(match)
   if not 2 <= base <= 36 or not _are_digits(digits, base):
     return None
-  if digits[0].isdigit():
+  if digits[0].isdecimal():
     return f"{digits}_{{{base}}}"
   return f"\\text{{{digits}}}_{{{base}}}"  # Letters are digits here.
 
@@ -56,7 +55,7 @@ def _number(match: re.Match[str]) -> int:
   if match["name"]:
     return _BASE_NAMES[match["name"]]
   base = str(match["word"] or match["number"] or match["after"])
-  return int(base) if base.isdigit() else number_words.SMALL[base]
+  return int(base) if base.isdecimal() else number_words.SMALL[base]
 
 
 def _are_digits(digits: str, base: int) -> bool:

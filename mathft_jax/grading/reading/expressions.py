@@ -11,7 +11,12 @@ import re
 from fractions import Fraction
 
 from mathft_jax.grading import trees, units
-from mathft_jax.grading.reading import cursor, operations, tokens
+from mathft_jax.grading.reading import (
+  cursor,
+  number_words,
+  operations,
+  tokens,
+)
 
 _CLOSERS = {"(": ")]", "[": "])"}
 _CONSTANTS = {
@@ -26,7 +31,7 @@ PHRASES: dict[str, trees.Tree] = {
   **{
     phrase: trees.NOTHING
     for phrase in (
-      "nosolution nosolutions emptyset norealsolution norealsolutions"
+      "none nosolution nosolutions emptyset norealsolution norealsolutions"
       " nosuchnumber theemptyset"
     ).split()
   },
@@ -44,13 +49,7 @@ PHRASES: dict[str, trees.Tree] = {
     phrase: trees.Words("infinitelymany")
     for phrase in ("infinitelymanysolutions", "infinitenumberofsolutions")
   },
-  **{
-    word: trees.number(value)
-    for value, word in enumerate(
-      "zero one two three four five six seven eight nine ten eleven"
-      " twelve".split()
-    )
-  },
+  **{word: trees.number(value) for word, value in number_words.SMALL.items()},
 }
 # Letters of functions; others, such as h and P, may be lengths and points.
 _APPLIED = frozenset("fg")
@@ -68,6 +67,9 @@ _MATRICES = frozenset(
   "matrix pmatrix bmatrix Bmatrix smallmatrix array".split()
 )
 _MAX_SERIES = 2
+_OPERATORS = frozenset(["plus", "minus", "times"])
+# Kinds of tokens that begin what such a word may join.
+_OPERANDS = frozenset(["number", "repeating", "letter", "command", "function"])
 _FUNCTIONS_OF_NUMBERS = frozenset(["zeta", "Gamma"])
 _DECORATIONS = frozenset(
   "overline vec hat bar overrightarrow widehat tilde".split()
@@ -122,9 +124,9 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     else:
       total.append(self._product())
     while True:
-      if self._take_if("+"):
+      if self._take_if("+") or self._take_operator("plus"):
         total.append(self._product())
-      elif self._take_if("-"):
+      elif self._take_if("-") or self._take_operator("minus"):
         total.append(operations.negated(self._product()))
       elif self._is("pm", "mp"):
         name = self._take().text
@@ -147,7 +149,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     self._take_currency()
     factors = [self._power()]
     while True:
-      if self._take_if("*"):
+      if self._take_if("*") or self._take_operator("times"):
         factors.append(self._signed_power())
       elif self._is("/"):
         self._take()
@@ -160,13 +162,24 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         number = operations.expression(factors.pop())
         factors.append(trees.Call("percent", (number,)))
       elif self._units_after():
-        continue
+        if self._starts_factor():
+          raise cursor.NotUnderstood("words between two numbers")
       elif self._starts_factor():
         factors.append(self._power())
       else:
         break
     product = operations.product(factors)
     return operations.negated(product) if is_negative else product
+
+  def _take_operator(self, word: str) -> bool:
+    """Whether such a word stands before an operand; takes it then."""
+    if self._next.kind != "word" or tokens.fold(self._next.text) != word:
+      return False
+    return self._is_before_operand() and self._take_word(word)
+
+  def _is_before_operand(self) -> bool:
+    after = self._tokens[self._at + 1]
+    return after.kind in _OPERANDS or after.text == "("
 
   def _take_currency(self) -> None:
     if self._next.kind == "currency":
@@ -176,7 +189,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     """2\\frac{1}{2}, 8\\frac47, 2 1/2: sums, not products."""
     start = self._at
     whole = self._next
-    if whole.kind != "number" or not whole.text.isdigit():
+    if whole.kind != "number" or not whole.text.isdecimal():
       return None
     self._take()
     fraction = self._plain_fraction()
@@ -198,13 +211,13 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         "}",
       ):
         top, bottom, length = rest[1], rest[4], 7
-      elif rest[0].isdigit() and len(rest[0]) == 2:
+      elif rest[0].isdecimal() and len(rest[0]) == 2:
         top, bottom, length = rest[0][0], rest[0][1], 2
       else:
         return None
     else:
       return None
-    if not (top.isdigit() and bottom.isdigit() and int(bottom)):
+    if not (top.isdecimal() and bottom.isdecimal() and int(bottom)):
       return None
     if int(top) >= int(bottom):
       return None
@@ -461,7 +474,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     bottom = self._argument()
     if isinstance(top, trees.Number) and isinstance(bottom, trees.Number):
       if bottom.value:
-        return trees.number(top.value / bottom.value)
+        return operations.quotient(top, bottom)
     return trees.multiply(top, trees.invert(bottom))
 
   def _binomial(self) -> trees.Tree:
@@ -521,7 +534,7 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
     """
     token = self._next
     if token.kind == "number" and len(token.text) > 1 and not is_whole:
-      if not token.text.isdigit():
+      if not token.text.isdecimal():
         raise cursor.NotUnderstood("a decimal as an argument without braces")
       self._tokens[self._at] = dataclasses.replace(
         token, text=token.text[1:], spaced=False
@@ -632,6 +645,8 @@ class ExpressionParser(cursor.Cursor, abc.ABC):
         continue
       word = tokens.fold(self._next.text) or self._next.text
       if word in self.STOP_WORDS:
+        break
+      if word in _OPERATORS and self._is_before_operand():
         break
       is_last = self._tokens[self._at + 1].kind != "word"
       if word in units.MEANINGFUL or (

@@ -166,6 +166,8 @@ _DEGREES = {"√": "", "∛": "[3]", "∜": "[4]"}
 _VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
 _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![A-Za-z])|\{?°\}?)")
 _DIGIT_GAP = re.compile(r"(?<=\d)(?:, ?\\! ?|\{,\}|\\[,!;: ]|~)(?=\d{3}(?!\d))")
+# Dots over the first and the last digit that repeat: 0.\dot{1}2\dot{3}.
+_DOTTED = re.compile(r"\\dot ?\{?(\d)\}?(?:(\d{0,50})\\dot ?\{?(\d)\}?)?")
 _PHANTOM = re.compile(r"\\[hv]?phantom\s?(?:\{[^{}]*\}|[^\\])")
 _EMPTY_DELIMITER = re.compile(r"\\(?:left|right)\s?\.")
 _TAGS = "b|i|br|p|em|strong|u|div|span"
@@ -178,7 +180,7 @@ _COLOR = re.compile(r"\\(?:text)?color\s?\{[^{}]*\}")
 _UNIT_VECTOR = re.compile(
   r"\\(?:mathbf|boldsymbol|vec|bm)\s?(?:\{\s?\\?([ijk])(?:math)?\s?\}|([ijk]))"
 )
-_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
+_TEX_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
 _MODULUS = re.compile(
   r"\(?\s?\\?(?:pmod|bmod|mod|(?:mathrm|text|rm|operatorname)\{mod\})"
   r"(?![A-Za-z])(?:\\ |\s)?\{?\s?(\w+)\s?\}?\s?\)?"
@@ -201,6 +203,8 @@ _BRACKET_OR_THOUSANDS = re.compile(
 )
 _IDLE_BLANK = re.compile(r" (?![A-Za-z0-9])|(?<![A-Za-z0-9]) ")
 _BLANK_AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
+# "2e - 10" is no power of ten; the blank before "e" stays.
+_EULERS_NUMBER = re.compile(r"(?<=\d)e (?=[+-])")
 _PLAIN_POWER = re.compile(r"(?<=[A-Za-z0-9)])\*\*(?=[A-Za-z0-9(-])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
@@ -220,6 +224,8 @@ def normalize(answer: str) -> str:
 def _normalize_short(answer: str) -> str:
   if answer.isascii() and answer.isdigit():
     return answer
+  if answer in ("{}", "{ }"):
+    return "\\emptyset"
   while len(answer) <= MAX_LENGTH:
     cleaner = _clean(answer)
     if cleaner == answer:
@@ -243,6 +249,8 @@ def _clean(text: str) -> str:
     text = _PHANTOM.sub("", text) if "phantom" in text else text
     text = _EMPTY_DELIMITER.sub("", text)
     text = _COMMAND.sub(_rewrite, text)
+    if "\\dot" in text:
+      text = _DOTTED.sub(r"\\overline{\1\2\3}", text)
   text = text.replace("$", "").replace("~", " ")
   text = _without_thousands(text)
   text = " ".join(text.split())
@@ -255,6 +263,8 @@ def _clean(text: str) -> str:
   if "**" in text:
     text = _PLAIN_POWER.sub("^", text).replace("**", "")
   if " " in text:
+    if "e +" in text or "e -" in text:
+      text = _EULERS_NUMBER.sub(" e ", text)
     if _SPACED_THOUSANDS.fullmatch(text):
       text = text.replace(" ", "")
     text = _IDLE_BLANK.sub("", text)
@@ -295,7 +305,7 @@ def _with_lost_marks(text: str) -> str:
     text = _UPRIGHT_COMMAND.sub(r"\1 ", text)
     text = _UNIT_VECTOR.sub(lambda v: f"\\hat{{{v[1] or v[2]}}}", text)
     text = _COLOR.sub("", text) if "color" in text else text
-    text = _OVER.sub(r"\\frac{\1}{\2}", text) if "over" in text else text
+    text = _TEX_OVER.sub(r"\\frac{\1}{\2}", text) if "over" in text else text
   if "mod" in text:
     text = _MODULUS.sub(r"\\bmod{\1}", text)
   if "C" in text:

@@ -40,6 +40,7 @@ _PARTS = {word: value for word, value in _ORDINALS.items() if value > 2} | {
 }
 _PARTS |= {f"{word}s": value for word, value in _PARTS.items()}
 _PARTS["halves"] = 2
+_NO_COUNTS = frozenset(["one", "a", "an"])
 _ARTICLES = frozenset(["a", "an"])
 _WORD = "|".join(
   sorted(
@@ -74,6 +75,17 @@ def in_digits(text: str) -> str:
   if value is None:
     value = _integer(words)
   return text if value is None else f"{value}{rest}"
+
+
+def with_digits(text: str) -> str:
+  """Writes all integers in words in digits, but for "one", often no number."""
+  return _RUN.sub(_integer_in_digits, text)
+
+
+def _integer_in_digits(run: re.Match[str]) -> str:
+  words = run[0].lower().replace("-", " ").split()
+  value = None if words[0] in _NO_COUNTS else _integer(words)
+  return run[0] if value is None else str(value)
 
 
 def ordinal(text: str) -> int | None:

@@ -8,6 +8,8 @@ from mathft_jax.grading.reading import cursor
 
 _MAX_DETERMINANT = 4
 _MAX_NODES = 2_000
+# Python refuses to write integers of more than 4300 digits.
+_MAX_BITS = 13_000
 
 
 def require_expression(tree: trees.Tree) -> None:
@@ -20,6 +22,13 @@ def require_expression(tree: trees.Tree) -> None:
 def expression(tree: trees.Tree) -> trees.Tree:
   require_expression(tree)
   return tree
+
+
+def quotient(top: trees.Number, bottom: trees.Number) -> trees.Tree:
+  value = top.value / bottom.value
+  if max(map(int.bit_length, value.as_integer_ratio())) > _MAX_BITS:
+    raise trees.BoundExceeded("a fraction of many digits")
+  return trees.number(value)
 
 
 def product(factors: list[trees.Tree]) -> trees.Tree:

@@ -52,14 +52,26 @@ class Answer:
   text: str
 
 
-@functools.lru_cache(maxsize=1 << 12)
 def parse(text: str) -> Answer:
   """Returns the meaning of a normalized answer; never raises.
 
-  What cannot be read becomes `trees.Unread`.
+  What cannot be read, or exceeds a bound, becomes `trees.Unread`.
   """
-  if len(text) > normalize.MAX_LENGTH:
+  if len(text) > normalize.MAX_LENGTH:  # The cache keeps no long texts.
     return Answer(trees.Unread(text, True), frozenset(), "", text)
+  return _parse_short(text)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _parse_short(text: str) -> Answer:
+  try:
+    return read(text)
+  except Exception:  # A fault of ours may cost a verdict, never a whole run.
+    return Answer(trees.Unread(text, True), frozenset(), "", text)
+
+
+def read(text: str) -> Answer:
+  """As `parse`, for a text of ordinary length; a fault of ours is raised."""
   text = phrases.core(text)
   letters = "" if _NO_WORDS.search(text) else tokens.fold(text)
   if _CAPITALS.fullmatch(text):

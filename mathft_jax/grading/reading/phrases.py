@@ -7,9 +7,13 @@ import functools
 import re
 from collections.abc import Sequence
 
-from mathft_jax.grading.reading import bases, code_notation, sentences
+from mathft_jax.grading.reading import (
+  bases,
+  code_notation,
+  sentences,
+  tokens,
+)
 
-_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _INTEGER_ASIDE = re.compile(r",? ?\(([a-z]\\in\\mathbb\{Z\})\)$")
 _DIAGONAL = re.compile(r"(?:\\text\{diag\}|diag)\(([^()]+)\)")
 _DERIVATIVE = re.compile(r"\\frac\{d([a-z])\}\{d[a-z]\}")
@@ -23,6 +27,9 @@ _PARTS = (
   ("(?:feet|foot|ft)", "(?:inches|inch|in)", 12),
   ("(?:pounds?|lbs?)", "(?:ounces?|oz)", 16),
   ("dollars?", "cents?", 100),
+  ("weeks?", "days?", 7),
+  ("(?:years?|yrs?)", "months?", 12),
+  ("days?", "(?:hours?|hrs?)", 24),
 )
 _TWO_UNITS = [
   (
@@ -31,6 +38,7 @@ _TWO_UNITS = [
   )
   for first, second, number in _PARTS
 ]
+_FIRST_UNIT = re.compile(rf"\d ?(?:{'|'.join(first for first, *_ in _PARTS)})")
 _ORDINAL_ENDING = "(?:st|nd|rd|th)"
 _ORDINAL = re.compile(
   rf"(?<=\d)(?:\^\{{\\text\{{{_ORDINAL_ENDING}\}}\}}"
@@ -75,14 +83,16 @@ def _has_word(text: str) -> bool:
 
 def _plain(text: str) -> str:
   """The text without the marks of words."""
-  return " ".join(_TEXT.sub(r" \1 ", text).split())
+  return " ".join(tokens.TEXT.sub(r" \1 ", text).split())
 
 
 def _with_one_unit(text: str) -> str:
   """Writes "5 feet 6 inches" as (5+6/12) feet."""
-  if not any(map(str.isdigit, text)):
+  if not any(map(str.isdecimal, text)):
     return text
   plain = _plain(text)
+  if not _FIRST_UNIT.search(plain):
+    return text
   for pattern, number in _TWO_UNITS:
     if pattern.search(plain):
       return pattern.sub(rf"(\1+\3/{number}) \2", plain)

@@ -40,7 +40,23 @@ _COMPARISONS = {
 _COMPARISON = re.compile(
   rf"(?<![A-Za-z])([a-z]) is ({'|'.join(_COMPARISONS)}) ?(?=\S)"
 )
-_YES_OR_NO = re.compile(r"(yes|no|true|false)[,.;:] [^\d=]*", re.IGNORECASE)
+_YES_OR_NO = re.compile(
+  r"(yes|no|true|false)[,.;:] (?!(?:yes|no|true|false)$)[^\d=]*", re.IGNORECASE
+)
+_ANY_REAL = re.compile(
+  r"[a-z] (?:can be|may be|is) (?:any|every|all) real numbers?"
+)
+_SIGN = re.compile(
+  r"([a-z]) is (non-?negative|non-?positive|positive|negative)"
+)
+_SIGNS = {
+  "nonnegative": "\\geq 0",
+  "nonpositive": "\\leq 0",
+  "positive": ">0",
+  "negative": "<0",
+}
+# "5 (five)": the second is for a reader who doubts the first.
+_TWICE = re.compile(r"(\d+) ?\(([A-Za-z -]+)\)")
 _MISSING = re.compile(r"[A-Za-z ]*(?:does not|doesn't) exist", re.IGNORECASE)
 _INTEGER = re.compile(
   r"[, ]*\(?(?:where|for|with)?(?: (?:all|any|every|some))?"
@@ -49,11 +65,12 @@ _INTEGER = re.compile(
 )
 _CONNECTIVE = re.compile(
   r"(?:(?:so|thus|hence|therefore|then|finally|we get|we have|that is)"
-  r"(?![A-Za-z])|(?:the )?(?:final |correct )?(?:answer|solution|result)s?:)"
+  r"(?![A-Za-z])|(?:the )?(?:final |correct )?(?:answer|solution|result)s?:"
+  r"|ans[.:])"
   r"[, ]*",
   re.IGNORECASE,
 )
-_CHOICE = re.compile(
+_NAMED_CHOICE = re.compile(
   r"(?:option|choice|answer choice|answer)[ :]*(\(?[A-Ja-j]\)?)", re.IGNORECASE
 )
 _VERB = re.compile(
@@ -63,7 +80,7 @@ _VERB = re.compile(
 _EQUALS = re.compile(r"(?<=[A-Za-z0-9)}]) (?:equals|is equal to) ?(?=\S)")
 # A sentence that begins so names its answer; "not 7" and "7 or more" do not.
 _BEGINS_SENTENCE = re.compile(r"(?:[A-Z][a-z]+|[a-z]{2,})(?: |$)|A [a-z]")
-_HEDGES = re.compile(
+_TAKES_BACK = re.compile(
   r"(?:not|either|neither|never|maybe|perhaps|possibly|between|less|more"
   r"|greater|fewer|at least|at most|undefined unless)(?![A-Za-z])(?=.)",
   re.IGNORECASE,
@@ -83,7 +100,7 @@ _NAMES_MORE = re.compile(
 )
 # "There are none, so 0": what was shown is after the last of these.
 _CONCLUSION = re.compile(
-  r".*(?:, (?:so|hence|thus|therefore),? |[=<>].*\\implies ?)"
+  r".*(?:, (?:so|hence|thus|therefore|we get|we have),? |[=<>].*\\implies ?)"
 )
 _ABBREVIATION = re.compile(
   r"(?<![A-Za-z])(sq|cu|ft|in|yd|mi|lbs?|oz|hrs?|min|secs?)\.(?= |$|[a-z])"
@@ -94,7 +111,7 @@ _DAY_FIRST = re.compile(
   r"|October|November|December)"
 )
 _SQUARE_ROOT = re.compile(r"(?:the )?square root of (\w+)", re.IGNORECASE)
-_OVER = re.compile(r"(\w+) over (\w+)")
+_IS_OVER = re.compile(r"(\w+) over (\w+)")
 _INFINITE = re.compile(r"infinite(?: ?\(\+?\\infty\))?")
 _INTEGERS_BETWEEN = re.compile(
   r"(?:all |the )*integers from (-?\d+) (?:to|through) (-?\d+)"
@@ -119,8 +136,17 @@ def said(text: str) -> str:
     return yes_or_no[1]
   if _MISSING.fullmatch(text):
     return "does not exist"
+  if text[1:2] == " ":  # It speaks of a variable.
+    if _ANY_REAL.fullmatch(text):
+      return "\\mathbb{R}"
+    sign = _SIGN.fullmatch(text)
+    if sign:
+      return sign[1] + _SIGNS[sign[2].replace("-", "")]
+  twice = _TWICE.fullmatch(text) if text.endswith(")") else None
+  if twice and number_words.in_digits(twice[2]) == twice[1]:
+    return twice[1]
   text = _with_signs(text)
-  choice = _CHOICE.fullmatch(text)
+  choice = _NAMED_CHOICE.fullmatch(text)
   if choice:
     return choice[1]
   text, counts = _predicate(text)
@@ -133,7 +159,7 @@ def said(text: str) -> str:
   if all_but:
     removed = all_but["rest"].rpartition("=")[2]
     return f"\\mathbb{{R}}\\setminus\\{{{removed}\\}}"
-  choice = _CHOICE.fullmatch(text)
+  choice = _NAMED_CHOICE.fullmatch(text)
   return choice[1] if choice else text
 
 
@@ -166,7 +192,7 @@ def _predicate(text: str) -> tuple[str, bool]:
     if verb is None:
       break
     rest = text[verb:]
-    if not rest or _HEDGES.match(rest) or not _in_words(text[:verb]):
+    if not rest or _TAKES_BACK.match(rest) or not _in_words(text[:verb]):
       break
     counts = counts or bool(_COUNTS.search(text[:verb]))
     text = _TRAILING_WORDS.sub(r"\1", rest)
@@ -186,7 +212,7 @@ def _in_marks(text: str) -> str:
   root = _SQUARE_ROOT.fullmatch(text)
   if root:
     return f"\\sqrt{{{number_words.in_digits(root[1])}}}"
-  over = _OVER.fullmatch(text)
+  over = _IS_OVER.fullmatch(text)
   if over:
     top, bottom = map(number_words.in_digits, over.groups())
     return f"\\frac{{{top}}}{{{bottom}}}"
@@ -217,4 +243,4 @@ def _last_verb(text: str) -> int | None:
 
 def _in_words(clause: str) -> bool:
   """Whether a clause introduces an answer, and states none itself."""
-  return "=" not in clause and not _HEDGES.search(clause)
+  return "=" not in clause and not _TAKES_BACK.search(clause)

@@ -47,6 +47,8 @@ _KNOWN = {
 }
 _CURRENCY_CODES = frozenset("USD EUR GBP JPY".split())
 _SEPARATORS = frozenset(["and", "or"])
+# Words in \text{}, which holds no other braces.
+TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TOKEN = re.compile(
   r"""
     (?P<blank>\s+)
@@ -56,7 +58,11 @@ _TOKEN = re.compile(
   | (?P<based>(?:\d[0-9A-Z]*(?:\.[0-9A-Z]+)?|\\text\{[0-9A-Z]+\})
       _(?:\{\d{1,2}\}|\d{1,2}))
   | (?P<clock>[AaPp]\.\s?[Mm](?![A-Za-z])\.?)
-  | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?)
+  | (?P<number>
+        (?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?![\d.A-Za-z]))?
+      # 1e-5, 2e3 and 2e-05, but 2e-1 is twice Euler's number less one.
+      | (?<!\d)1(?:e[+-]\d(?![\d.A-Za-z]))
+      | \d+(?:(?:E[+-]?\d{1,3}|e\d{1,3}|e[+-]\d{2,3})(?![\d.A-Za-z]))?)
   | (?P<rate>(?<=[\d\ }])(?:k|c|m)?m/[hs](?![A-Za-z])
       |(?<=[\d\ }])(?:mi|ft)/(?:h|s)(?![A-Za-z]))
   | (?P<inches>(?<![A-Za-z])in(?=\^\{?[23]))
@@ -175,7 +181,7 @@ def _marked_words(content: str) -> list[Token]:
   name = _FUNCTION_ALIASES.get(folded, folded)
   if name in FUNCTIONS and name not in units.BY_WORD:
     return [Token("function", name, True, True)]
-  if "," in content or any(map(str.isdigit, folded)):
+  if "," in content or any(map(str.isdecimal, folded)):
     return tokenize(content)[:-1]
   found = []
   for word in content.split():
