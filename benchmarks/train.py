@@ -38,16 +38,6 @@ _SIDES = {
   "mathft, packed": "ours",
   "transformers, padded": "theirs",
 }
-_CONFIG = {
-  "vocab_size": 2048,
-  "num_layers": 6,
-  "model_dim": 256,
-  "mlp_dim": 1024,
-  "num_heads": 8,
-  "num_kv_heads": 4,
-  "head_dim": 32,
-}
-
 # Tokens of a problem, tokens of its solution.
 _Example = tuple[list[int], list[int]]
 
@@ -82,7 +72,13 @@ def _write(folder: pathlib.Path, data: pathlib.Path) -> None:
 
   words = vocabulary.load_vocabulary("math_2k")
   config = transformer.TransformerConfig(
-    **{**_CONFIG, "vocab_size": words.vocab_size}
+    vocab_size=words.vocab_size,
+    num_layers=6,
+    model_dim=256,
+    mlp_dim=1024,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=32,
   )
   module = transformer.Transformer(config)
   params = module.init(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
@@ -144,7 +140,7 @@ def _ours(
     current, metrics = train_step(current, batch)
     jax.block_until_ready(metrics)
     seconds.append(time.perf_counter() - start)
-    num_tokens += np.count_nonzero(batch["decoder_segment_ids"])
+    num_tokens += int(np.count_nonzero(batch["decoder_segment_ids"]))
     if len(seconds) == 1:
       num_tokens = 0  # It was compiled.
   slots = _STEPS * _TOKENS_PER_BATCH
@@ -177,8 +173,8 @@ def _packed(
 def _theirs(
   folder: pathlib.Path, examples: Sequence[_Example]
 ) -> dict[str, float]:
-  import torch
-  import transformers
+  import torch  # pyright: ignore
+  import transformers  # pyright: ignore
 
   torch.set_num_threads(os.cpu_count() or 1)
   model = transformers.AutoModelForCausalLM.from_pretrained(folder / "model")
