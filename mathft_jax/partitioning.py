@@ -1,14 +1,17 @@
 """The device mesh, and which axis of which array lies on which of its axes."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax
 import jax
 import numpy as np
 from flax.linen import partitioning as nn_partitioning
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
 
 # Outer to inner: slices, pure data parallelism, sharded parameters, tensors.
 MESH_AXES = ("replica", "data", "fsdp", "tensor")
@@ -37,7 +40,9 @@ def make_mesh(
   """A mesh of all devices; axes that `shape` leaves out have size 1.
 
   One size may be -1: what the others leave. Without a shape all devices stand
-  on `data`. Raises ValueError if the sizes do not multiply to the devices.
+  on `data`. TPUs are ordered so that neighbours on an axis are linked where
+  the topology allows it, others stand in their own order. Raises ValueError if
+  the sizes do not multiply to the devices.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {"data": -1} if shape is None else dict(shape)
@@ -56,7 +61,13 @@ def make_mesh(
       f"a mesh of {sizes} does not hold the {len(devices)} devices of this"
       " run; make the sizes multiply to that number, one of them may be -1"
     )
-  shaped = np.asarray(devices).reshape(tuple(sizes.values()))
+  shape_of_all = tuple(sizes.values())
+  if devices[0].platform == "tpu":
+    shaped = mesh_utils.create_device_mesh(
+      shape_of_all, devices, allow_split_physical_axes=True
+    )
+  else:
+    shaped = np.asarray(devices).reshape(shape_of_all)
   return Mesh(shaped, MESH_AXES)
 
 
@@ -106,17 +117,50 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def num_row_shards(mesh: Mesh) -> int:
+  """Into how many parts the mesh divides the rows of a batch."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def check_batch_size(
   mesh: Mesh, batch_size: int, num_microbatches: int = 1
 ) -> None:
   """Raises ValueError unless the rows divide into shards and microbatches."""
-  shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  shards = num_row_shards(mesh)
   if batch_size % (shards * num_microbatches):
     raise ValueError(
       f"a batch of {batch_size} does not divide into {shards} data shards x"
       f" {num_microbatches} microbatches; set BATCH_SIZE to a multiple of"
       f" {shards * num_microbatches}"
     )
+
+
+def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+  """The function, inside which `spread_rows` knows the mesh."""
+
+  @functools.wraps(function)
+  def wrapped(*args: Any, **kwargs: Any) -> Any:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args, **kwargs)
+
+  return wrapped
+
+
+def spread_rows(x: Array) -> Array:
+  """x, laid out with its rows over the data axes and everything else whole.
+
+  Without this XLA may take the layout of the parameters for the activations,
+  and then computes each row on all devices of `fsdp`, a part of its width on
+  each. Outside of `on_mesh`, and where the rows do not divide, x stays as XLA
+  lays it out.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or not set(BATCH_AXES) <= set(mesh.axis_names):
+    return x
+  shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  if shards == 1 or x.shape[0] % shards:
+    return x
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:

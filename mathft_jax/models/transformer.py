@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax.linen import partitioning as nn_partitioning
 from jaxtyping import Array, Float, Int
 
+from mathft_jax import partitioning
 from mathft_jax.decoding import prefix_cache
 from mathft_jax.models import attention
 
@@ -140,6 +141,7 @@ class Transformer(nn.Module):
     x = jnp.take(embedding, tokens, axis=0).astype(config.dtype)
     if config.scale_embeddings:
       x = x * jnp.asarray(math.sqrt(config.model_dim), config.dtype)
+    x = partitioning.spread_rows(x)
 
     # Parameters are made by the scan, which stacks them.
     run = (
