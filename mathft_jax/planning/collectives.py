@@ -2,11 +2,11 @@
 
 import dataclasses
 import itertools
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from jax.sharding import Mesh
 
 from mathft_jax.planning import hlo
 
@@ -37,16 +37,20 @@ class Collective:
 
 
 def find(
-  module: hlo.Module, mesh: Mesh, default_trips: int = 1
+  module: hlo.Module,
+  mesh_shape: Mapping[str, int],
+  default_trips: int = 1,
 ) -> list[Collective]:
   """The collective operations of a compiled program.
 
+  `mesh_shape` are the mesh's axes with their sizes, outer to inner.
   Bytes are those of a ring, which sends the least. What the text does not
   tell is counted so: a loop of unknown length `default_trips` times, both
   branches of a condition. Where XLA cut one operation into the steps of a
   chain, it counts once.
   """
   chains = set()
+  num_devices = math.prod(mesh_shape.values())
   found = []
   for run in hlo.executions(module, default_trips):
     computation = module.computations[run.computation]
@@ -63,7 +67,7 @@ def find(
       # TPUs fuse a reduction with taking this device's part of it.
       if kind == "all-reduce" and "all-reduce-scatter" in run.computation:
         kind = "reduce-scatter"
-      groups = device_groups(instruction.attributes, mesh.size)
+      groups = device_groups(instruction.attributes, num_devices)
       size = max(map(len, groups), default=0)
       if size < 2:
         continue
@@ -71,7 +75,7 @@ def find(
       found.append(
         Collective(
           kind,
-          axes_of(groups, mesh),
+          axes_of(groups, mesh_shape),
           run.count * num_bytes * _SENT[kind](size),
           run.count,
         )
@@ -88,13 +92,17 @@ def by_axes(found: Iterable[Collective]) -> dict[tuple[str, ...], float]:
   return totals
 
 
-def axes_of(groups: Sequence[Sequence[int]], mesh: Mesh) -> tuple[str, ...]:
+def axes_of(
+  groups: Sequence[Sequence[int]], mesh_shape: Mapping[str, int]
+) -> tuple[str, ...]:
   """The axes of the mesh along which some group has several devices."""
+  sizes = tuple(mesh_shape.values())
   varying = set()
   for group in groups:
-    places = np.array(np.unravel_index(np.asarray(group), mesh.devices.shape))
+    places = np.array(np.unravel_index(np.asarray(group), sizes))
     varying |= set(np.flatnonzero((places != places[:, :1]).any(axis=1)))
-  return tuple(mesh.axis_names[i] for i in sorted(varying))
+  axes = tuple(mesh_shape)
+  return tuple(axes[i] for i in sorted(varying))
 
 
 def device_groups(attributes: str, num_devices: int) -> list[list[int]]:

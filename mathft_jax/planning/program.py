@@ -77,7 +77,8 @@ class Compiled:
   and all else that XLA allocates for a call, with results that take no
   argument's place. Where the compiler found that the program does not fit, it
   says how much it needs and has (`needed_bytes`, `available_bytes`) and
-  nothing else.
+  nothing else. `costs` are None too where its text cannot be read, and `note`
+  then says why.
   """
 
   name: str
@@ -86,6 +87,7 @@ class Compiled:
   needed_bytes: int
   available_bytes: int | None
   costs: Costs | None
+  note: str | None
   seconds: float
 
   @property
@@ -109,8 +111,8 @@ def compile_program(program: Program, device: chips.Chip | None) -> Compiled:
     found = out_of_memory(str(error))
     if found is None:
       raise
-    # It may name only a part of what the program needs.
-    needed = max(found[0], sum(sizes.values()))
+    # What it calls temporaries are arguments and results too.
+    needed = found[0]
     return Compiled(
       name=program.name,
       arguments=sizes,
@@ -120,6 +122,7 @@ def compile_program(program: Program, device: chips.Chip | None) -> Compiled:
       if available is None
       else min(found[1], available),
       costs=None,
+      note=None,
       seconds=time.perf_counter() - start,
     )
   memory = compiled.memory_analysis()
@@ -129,13 +132,15 @@ def compile_program(program: Program, device: chips.Chip | None) -> Compiled:
     + memory.temp_size_in_bytes
     + memory.generated_code_size_in_bytes
   )
+  costs, note = _costs(program, compiled)
   return Compiled(
     name=program.name,
     arguments=sizes,
     temporary_bytes=beside,
     needed_bytes=memory.argument_size_in_bytes + beside,
     available_bytes=available,
-    costs=_costs(program, compiled),
+    costs=costs,
+    note=note,
     seconds=time.perf_counter() - start,
   )
 
@@ -163,17 +168,27 @@ def out_of_memory(message: str) -> tuple[int, int] | None:
   return (sizes[0], sizes[1]) if len(sizes) > 1 else None
 
 
-def _costs(program: Program, compiled: Any) -> Costs:
-  module = hlo.parse(compiled.as_text())
+def _costs(program: Program, compiled: Any) -> tuple[Costs | None, str | None]:
+  """What a call costs, or None and why that is not known."""
+  try:
+    text = compiled.as_text()
+  except jax.errors.JaxRuntimeError as error:
+    # A libtpu newer than JAX may write instructions that JAX cannot read.
+    return None, (
+      "costs are not known, since this JAX cannot read what its compiler wrote;"
+      f" the libtpu that pip install 'jax[tpu]' takes can be read ({error})"
+    )
+  module = hlo.parse(text)
   sent = collectives.by_axes(
-    collectives.find(module, program.mesh, program.max_trips)
+    collectives.find(module, dict(program.mesh.shape), program.max_trips)
   )
   analysis = compiled.cost_analysis() or {}
   if isinstance(analysis, list):  # Some backends give one a partition.
     analysis = analysis[0]
-  return Costs(
+  costs = Costs(
     model_flops=program.model_flops / program.mesh.size,
     xla_flops=analysis.get("flops"),
-    hbm_bytes=traffic.hbm_bytes(module, program.max_trips),
+    hbm_bytes=float(traffic.hbm_bytes(module, program.max_trips)),
     sent_bytes=sent,
   )
+  return costs, None

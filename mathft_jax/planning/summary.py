@@ -27,6 +27,8 @@ def describe(
     lines.append(f"    {gib(compiled.available_bytes):>10}  available")
   if compiled.costs is not None and is_exact:
     lines += _costs(compiled.costs, device)
+  if compiled.note is not None:
+    lines.append(f"  {compiled.note}")
   lines.append(f"  compiled in {compiled.seconds:.0f} s")
   return lines
 
@@ -65,8 +67,8 @@ def _costs(costs: program.Costs, device: chips.Chip | None) -> Iterable[str]:
   seconds = costs.seconds(device)
   parts = ", ".join(f"{k} {1e3 * s:.1f} ms" for k, s in seconds.items())
   yield (
-    f"  roofline: {costs.bound(device)}-bound ({parts}); MFU of"
-    f" {costs.max_mfu(device):.0%} at most"
+    f"  roofline: {costs.bound(device)}-bound ({parts}), if each reached its"
+    f" peak; MFU below {costs.max_mfu(device):.0%}"
   )
 
 

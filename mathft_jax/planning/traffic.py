@@ -77,21 +77,12 @@ def _fusion_bytes(
   called: str,
 ) -> int:
   inner = module.computations[called]
-  users: dict[str, list[hlo.Instruction]] = {name: [] for name in inner}
-  for instruction in inner.values():
-    for operand in instruction.operands:
-      if operand in users:
-        users[operand].append(instruction)
   total = 0
   for parameter in inner.values():
-    if parameter.opcode != "parameter":
-      continue
-    index = int(parameter.arguments)
-    operand = computation.get(fusion.operands[index])
-    if operand is None:
-      continue
-    read = [_read(inner, use, parameter) for use in users[parameter.name]]
-    total += min(operand.hbm_bytes, sum(read))
+    if parameter.opcode == "parameter":
+      operand = computation.get(fusion.operands[int(parameter.arguments)])
+      if operand is not None:
+        total += min(operand.hbm_bytes, _read(module, inner, parameter))
   root = module.root(called)
   written = (
     [inner[name] for name in root.operands if name in inner]
@@ -107,12 +98,30 @@ def _fusion_bytes(
 
 
 def _read(
-  inner: hlo.Computation, use: hlo.Instruction, parameter: hlo.Instruction
+  module: hlo.Module, inner: hlo.Computation, value: hlo.Instruction
 ) -> int:
-  """How much of a parameter of a fused group one use of it reads."""
-  is_first = use.operands[:1] == (parameter.name,)
-  if is_first and use.opcode in _SLICES:
-    return use.num_bytes
-  if is_first and use.opcode == "dynamic-update-slice":
-    return 0  # The rest stays where it is.
-  return parameter.num_bytes
+  """How much of a value the other instructions of a fused group read."""
+  total = 0
+  for use in inner.values():
+    if value.name not in use.operands:
+      continue
+    is_first = use.operands[0] == value.name
+    if use.opcode in ("bitcast", "reshape"):
+      total += _read(module, inner, use)
+    elif is_first and use.opcode in _SLICES:
+      total += use.num_bytes
+    elif is_first and use.opcode == "dynamic-update-slice":
+      pass  # The rest stays where it is.
+    elif use.opcode == "fusion":
+      called = module.computations.get(use.attribute("calls") or "", {})
+      for place, name in enumerate(use.operands):
+        if name == value.name:
+          total += sum(
+            _read(module, called, parameter)
+            for parameter in called.values()
+            if parameter.opcode == "parameter"
+            and int(parameter.arguments) == place
+          )
+    else:
+      total += value.num_bytes
+  return min(total, value.num_bytes)

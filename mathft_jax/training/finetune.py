@@ -11,9 +11,9 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from mathft_jax import checkpoint, partitioning, samples
+from mathft_jax import checkpoint, chips, partitioning, samples
 from mathft_jax.data import stream
-from mathft_jax.models import protocol
+from mathft_jax.models import decoder_model, flops, protocol
 from mathft_jax.training import (
   loop,
   metric_writer,
@@ -179,6 +179,8 @@ def finetune(
       put_batch=functools.partial(partitioning.shard_batch, built.mesh),
       log_period=config.log_period,
       name=model_dir.name,
+      flops_per_step=_flops_per_step(model, built),
+      peak_flops=_peak_flops(built.mesh),
       on_start=on_start,
     )
     best = checkpointer.best()
@@ -227,6 +229,19 @@ def _log_too_long(config: stream.StreamConfig) -> None:
       dict(config.feature_lengths),
       advice,
     )
+
+
+def _flops_per_step(model: protocol.LanguageModel, built: Step) -> float | None:
+  """What the model takes, where it is one whose shape is known."""
+  if not isinstance(model, decoder_model.DecoderModel):
+    return None
+  return flops.train_step(model, built.batch)
+
+
+def _peak_flops(mesh: Mesh) -> float | None:
+  """What all devices can do in a second, where that is known."""
+  chip = chips.of_devices(mesh.devices.flatten().tolist())
+  return None if chip is None else chip.tflops * 1e12 * mesh.size
 
 
 def _shardings(tree: Any) -> Any:
