@@ -42,10 +42,10 @@ class Instruction:
       names += [part.strip().lstrip("%") for part in branches.split(",")]
     return names
 
-  def attribute(self, name: str) -> str | None:
-    """The name behind `name=%`, as in `body=%region`."""
+  def attribute(self, name: str) -> str:
+    """The name behind `name=%`, as in `body=%region`; "" without one."""
     match = re.search(rf"\b{name}=%?([\w.\-]+)", self.attributes)
-    return match[1] if match else None
+    return match[1] if match else ""
 
 
 Computation = Mapping[str, Instruction]

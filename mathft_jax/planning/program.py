@@ -126,6 +126,7 @@ def compile_program(program: Program, device: chips.Chip | None) -> Compiled:
       seconds=time.perf_counter() - start,
     )
   memory = compiled.memory_analysis()
+  assert memory is not None  # CPUs, GPUs and TPUs have one.
   beside = (
     memory.output_size_in_bytes
     - memory.alias_size_in_bytes

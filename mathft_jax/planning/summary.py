@@ -25,6 +25,10 @@ def describe(
   lines += [f"    {gib(size):>10}  {name}" for name, size in rows]
   if compiled.available_bytes is not None:
     lines.append(f"    {gib(compiled.available_bytes):>10}  available")
+    if not compiled.fits and compiled.temporary_bytes is not None and is_exact:
+      lines.append(
+        "    the compiler let it pass all the same: it may just fit, or not"
+      )
   if compiled.costs is not None and is_exact:
     lines += _costs(compiled.costs, device)
   if compiled.note is not None:

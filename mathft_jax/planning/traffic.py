@@ -113,7 +113,7 @@ def _read(
     elif is_first and use.opcode == "dynamic-update-slice":
       pass  # The rest stays where it is.
     elif use.opcode == "fusion":
-      called = module.computations.get(use.attribute("calls") or "", {})
+      called = module.computations.get(use.attribute("calls"), {})
       for place, name in enumerate(use.operands):
         if name == value.name:
           total += sum(

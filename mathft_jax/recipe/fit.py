@@ -13,7 +13,6 @@ from mathft_jax.data import vocabulary
 from mathft_jax.decoding import sampling
 from mathft_jax.inference import sampler, scorer
 from mathft_jax.models import (
-  decoder_model,
   evaluator,
   flops,
   generator,
@@ -23,13 +22,15 @@ from mathft_jax.planning import program, search, summary, topology
 from mathft_jax.recipe import decode_and_rerank, paper, validation
 from mathft_jax.training import finetune, state
 
+Model = generator.Generator | evaluator.Evaluator
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
   """A training step to compile."""
 
   name: str
-  model: decoder_model.DecoderModel
+  model: Model
   config: finetune.TrainingConfig
 
 
@@ -41,7 +42,7 @@ class Sampling:
   """
 
   name: str
-  model: decoder_model.DecoderModel
+  model: Model
   config: sampler.SamplingConfig
   placed: finetune.TrainingConfig | None
 
@@ -211,7 +212,7 @@ def advice(part: Part, found: program.Compiled, mesh: Mesh) -> Iterator[str]:
 
 
 def parts_of_training(
-  model: decoder_model.DecoderModel,
+  model: Model,
   training: finetune.TrainingConfig,
   make_evaluate: Any = None,
   **unused: Any,
@@ -369,7 +370,7 @@ def _row(
     row["num_params"] = state.num_params(
       state.abstract_params(part.model, mesh)
     )
-  if found.costs is not None:
+  if found.costs is not None and place.is_exact:
     row |= _cost_row(found.costs, place.device)
   return row
 

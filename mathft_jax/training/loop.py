@@ -191,7 +191,11 @@ class _Shares:
   def __init__(self, clock: Callable[[], float]):
     self._clock = clock
     self._start = clock()
-    self._seconds = dict.fromkeys(("data", "evaluation", "checkpoint"), 0.0)
+    self._seconds: dict[str, float] = {
+      "data": 0.0,
+      "evaluation": 0.0,
+      "checkpoint": 0.0,
+    }
 
   @contextlib.contextmanager
   def spent_on(self, what: str) -> Iterator[_Span]:
