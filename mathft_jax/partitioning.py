@@ -9,6 +9,7 @@ import flax
 import jax
 import numpy as np
 from flax.linen import partitioning as nn_partitioning
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 # Outer to inner: slices, pure data parallelism, sharded parameters, tensors.
@@ -43,7 +44,9 @@ def make_mesh(
   """A mesh of all devices; axes that `shape` leaves out have size 1.
 
   One size may be -1: what the others leave. Without a shape all devices stand
-  on `data`. Raises ValueError if the sizes do not multiply to the devices.
+  on `data`. TPUs are ordered so that neighbours on an axis are linked where
+  the topology allows it, others stand in their own order. Raises ValueError if
+  the sizes do not multiply to the devices.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {"data": -1} if shape is None else dict(shape)
@@ -62,7 +65,13 @@ def make_mesh(
       f"a mesh of {sizes} does not hold the {len(devices)} devices of this"
       " run; make the sizes multiply to that number, one of them may be -1"
     )
-  shaped = np.asarray(devices).reshape(tuple(sizes.values()))
+  shape_of_all = tuple(sizes.values())
+  if devices[0].platform == "tpu":
+    shaped = mesh_utils.create_device_mesh(
+      shape_of_all, devices, allow_split_physical_axes=True
+    )
+  else:
+    shaped = np.asarray(devices).reshape(shape_of_all)
   return Mesh(shaped, MESH_AXES)
 
 
@@ -105,7 +114,12 @@ def param_shardings(
 
 @contextlib.contextmanager
 def activation_rules(mesh: Mesh, rules: Rules) -> Iterator[None]:
-  """What is traced within has its activations laid out by these rules."""
+  """What is traced within has its activations laid out by these rules.
+
+  Without them XLA may take the layout of the parameters for the activations,
+  and then computes each row on all devices of `fsdp`, a part of its width on
+  each.
+  """
   with (
     nn_partitioning.axis_rules(rules),
     jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
@@ -163,11 +177,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def num_row_shards(mesh: Mesh) -> int:
+  """Into how many parts the mesh divides the rows of a batch."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def check_batch_size(
   mesh: Mesh, batch_size: int, num_microbatches: int = 1
 ) -> None:
   """Raises ValueError unless the rows divide into shards and microbatches."""
-  shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  shards = num_row_shards(mesh)
   if batch_size % (shards * num_microbatches):
     raise ValueError(
       f"a batch of {batch_size} does not divide into {shards} data shards x"

@@ -13,7 +13,7 @@ _PACKAGE = _ROOT / "mathft_jax"
 
 # An import may only go to an earlier row, or stay within its own part.
 _LAYERS = (
-  {"records", "prompts", "jsonl"},
+  {"records", "prompts", "jsonl", "chips"},
   {"grading", "samples", "sources"},
   {"rerank"},
   {"report"},

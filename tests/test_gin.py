@@ -13,6 +13,7 @@ from mathft_jax import records, samples
 from mathft_jax.cli import gin_bindings, gin_flags
 from mathft_jax.models import contrastive, evaluator, generator, multitask
 from mathft_jax.recipe import candidates, single_run
+from mathft_jax.sources import json_lines
 
 _FOLDER = gin_flags.gin_dir()
 _RECIPES = sorted(path.stem for path in _FOLDER.glob("recipes/*.gin"))
@@ -28,11 +29,35 @@ _COMMANDS = {
 }
 
 # What a recipe leaves to its user.
+_POD = [
+  "INITIAL_CHECKPOINT_PATH=None",
+  "VOCABULARY='math_2k'",
+  "MATH_DATA='math'",
+]
+_PODS = [
+  "gemma_2_2b_v5e_16",
+  "gemma_2_9b_v5e_256",
+  "llama_3_1_70b_v5p_512",
+]
 _ASKED = {
   "math_cpu_smoke": ["MATH_DIR='math'", "PRM800K_DIR='prm800k'"],
+  **dict.fromkeys(_PODS, _POD),
 }
-# What it names as a demo's run made it.
+# What a recipe for a pod has to be here.
+_SMALL = [
+  "transformer.TransformerConfig.vocab_size=2048",
+  "transformer.TransformerConfig.num_layers=1",
+  "transformer.TransformerConfig.model_dim=16",
+  "transformer.TransformerConfig.mlp_dim=16",
+  "transformer.TransformerConfig.num_heads=2",
+  "transformer.TransformerConfig.num_kv_heads=2",
+  "transformer.TransformerConfig.head_dim=8",
+  "MESH_SHAPE={'fsdp': -1}",
+  "BATCH_SIZE=2",
+]
+# What it names as a demo's run made it, or is too large for this machine.
 _MADE_BY_A_RUN = {
+  **dict.fromkeys(_PODS, _SMALL),
   "arith_evaluator": [
     "INITIAL_CHECKPOINT_PATH='arith_base'",
     "VALIDATION_CANDIDATES='candidates'",
@@ -225,6 +250,21 @@ def _write_evaluator_rows(directory):
     (directory / f"{split}.jsonl").write_text(lines)
 
 
+def _write_math(directory):
+  """A few solved problems of each split."""
+  directory.mkdir()
+  for split in ("train", "validation"):
+    problems = [
+      records.Problem(f"{split}/{i}", f"{i} + 1?", str(i + 1))
+      for i in range(99)
+    ]
+    rows = [
+      records.SolvedProblem(problem, "Add them." * 30, "math", split)
+      for problem in problems
+    ]
+    json_lines.write(directory / f"{split}.jsonl", rows)
+
+
 @pytest.mark.parametrize("recipe", _RECIPES)
 def test_the_operative_config_holds_every_binding(
   recipe, tmp_path, monkeypatch
@@ -236,6 +276,7 @@ def test_the_operative_config_holds_every_binding(
   monkeypatch.chdir(tmp_path)
   _write_graded_candidates(tmp_path / "candidates")
   _write_evaluator_rows(tmp_path / "rows")
+  _write_math(tmp_path / "math")
   flags = [
     f"MODEL_DIR='{tmp_path}/run'",
     *_ASKED.get(recipe, []),

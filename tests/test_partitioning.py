@@ -96,6 +96,21 @@ result["errors"] = [
   error(lambda: partitioning.check_batch_size(mesh, 12, 2)),
   error(lambda: partitioning.check_batch_size(mesh, 16, 2)),
 ]
+fsdp = partitioning.make_mesh({"fsdp": 8})
+
+
+
+@jax.jit
+@partitioning.activation_rules(fsdp, partitioning.STANDARD_RULES)
+def spread(x):
+  return partitioning.constrain(x, "batch", "embed")
+
+
+result["spread"] = [
+  list(spread(jax.device_put(np.ones((rows, 4)), partitioning.replicated(fsdp)))
+       .addressable_shards[0].data.shape)
+  for rows in (8, 3)
+]
 print(json.dumps(result))
 """
 
@@ -190,3 +205,27 @@ def test_a_logical_axis_without_a_rule_is_named():
   axes = {"w_axes": nn_partitioning.AxisMetadata(names=("depth",))}
   with pytest.raises(ValueError, match="the logical axis 'depth', for which"):
     partitioning.param_shardings(mesh, params, axes)
+
+
+def test_rows_are_left_alone_without_a_mesh_and_where_they_do_not_divide(
+  on_eight_devices,
+):
+  x = jax.numpy.ones((3, 4))
+  assert partitioning.constrain(x, "batch", "embed") is x
+  alone = partitioning.make_mesh({}, jax.devices()[:1])
+  with partitioning.activation_rules(alone, [("batch", "data")]):
+    assert partitioning.constrain(x, "batch", "embed") is x  # No rule.
+  assert on_eight_devices["spread"] == [[1, 4], [3, 4]]
+
+
+@pytest.mark.parametrize("name", ["v5e:4x4", "v5p:2x2x4"])
+def test_tensor_neighbours_are_linked_on_a_tpu(name):
+  pytest.importorskip("libtpu", reason="no TPU compiler: pip install libtpu")
+  from mathft_jax.planning import topology
+
+  devices = topology.devices(name).devices
+  mesh = partitioning.make_mesh({"fsdp": -1, "tensor": 2}, devices)
+  assert mesh.shape["fsdp"] == 8
+  for first, second in mesh.devices.reshape(-1, 2):
+    steps = zip(first.coords, second.coords, strict=True)
+    assert sum(abs(a - b) for a, b in steps) == 1

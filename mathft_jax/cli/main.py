@@ -10,6 +10,7 @@ _COMMANDS = {
   "recipe": "runs all stages of a recipe, from the data to the report",
   "train": "fine-tunes a generator or an evaluator",
   "decode-and-rerank": "samples, grades, scores and re-ranks solutions",
+  "fit": "tells whether a recipe fits a TPU slice, without one",
   "data": "prepares, checks and splits problems",
   "grade": "grades and clusters the answers of candidates",
   "report": "makes the tables and figures of finished runs",

@@ -17,6 +17,14 @@ _START_UP = re.compile(
   r"|cudart_stub\.cc.*GPU will not be used"
   r"|cuda_platform\.cc.*failed call to cuInit"
 )
+# What libtpu misses where it only compiles.
+_LIBTPU = re.compile(
+  r"Failed to find host bounds for accelerator type"
+  r"|Logging before InitGoogle\(\) is written to STDERR"
+  r"|common_lib\.cc.*TPU_WORKER_HOSTNAMES"
+  r"|=== Source Location Trace: ==="
+  r"|^learning/.*libtpu"
+)
 # Orbax says so each time that checkpoints are opened only to be read.
 _READ_ONLY = "Given directory is read only"
 
@@ -39,6 +47,13 @@ def import_tensorflow() -> None:
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
+
+
+@contextlib.contextmanager
+def of_libtpu_held_back() -> Iterator[None]:
+  """Holds back what libtpu says of a machine that has no TPU."""
+  with _stderr_without(_LIBTPU):
+    yield
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:

@@ -41,6 +41,19 @@ class _RowConverter(seqio.FeatureConverter):
     length = sum(task_feature_lengths.values())
     return dict.fromkeys(self._specs(), length)
 
+  def batch_shapes(
+    self, task_feature_lengths: Mapping[str, int], batch_size: int
+  ) -> Mapping[str, tuple[tuple[int, ...], np.dtype]]:
+    """Returns shape and dtype of each feature of a batch."""
+    length = sum(task_feature_lengths.values())
+    return {
+      name: (
+        (batch_size, *[2] * (spec.rank - 1), length),
+        np.dtype(tf.as_dtype(spec.dtype).as_numpy_dtype),
+      )
+      for name, spec in self._specs().items()
+    }
+
   def _specs(self) -> Mapping[str, _Spec]:
     """Returns the features of a row."""
     specs = dict(self.MODEL_FEATURES)

@@ -69,6 +69,28 @@ class Sampler:
       static_argnames=("next_token",),
     )
 
+  def lower(self, params: Any) -> jax.stages.Lowered:
+    """The compiled program of a full batch of candidates, not compiled yet.
+
+    `params` may be shapes with shardings, of devices that are not there.
+    """
+    config = self._config
+    num_prompts = config.prompts_per_batch
+    keys = jax.eval_shape(
+      _row_keys,
+      jax.eval_shape(lambda: jax.random.key(0)),
+      jax.ShapeDtypeStruct((num_prompts,), jnp.uint32),
+      jax.ShapeDtypeStruct((config.num_candidates,), jnp.int32),
+    )
+    shape = num_prompts, config.max_prompt_tokens
+    return self._generate.lower(
+      params,
+      jax.ShapeDtypeStruct(shape, jnp.int32),
+      jax.ShapeDtypeStruct(shape[:1], jnp.int32),
+      jax.ShapeDtypeStruct(keys.shape, keys.dtype),
+      next_token=config.next_token,
+    )
+
   def sample(
     self,
     params: Any,

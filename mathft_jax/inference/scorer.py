@@ -41,6 +41,22 @@ class Scorer:
     self._score = jax.jit(model.log_p_correct)
     self._score_words = jax.jit(model.log_p_correct_of_words)
 
+  def lower(self, params: Any, length: int) -> jax.stages.Lowered:
+    """The compiled program of a batch of that length, not compiled yet.
+
+    `params` may be shapes with shardings, of devices that are not there.
+    """
+    rows = self._config.rows_per_batch
+    tokens = jax.ShapeDtypeStruct((rows, self._padded(length)), np.int32)
+    positions = jax.ShapeDtypeStruct((rows,), np.int32)
+    if self._model.verdict_ids is not None:
+      return self._score.lower(params, tokens, positions)
+    words = (
+      jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
+      for array in evaluator.padded_words([self._model.verdict_words])
+    )
+    return self._score_words.lower(params, tokens, positions, *words)
+
   def score(
     self,
     params: Any,
@@ -80,11 +96,11 @@ class Scorer:
     rows, words = self._tokenize(problems, [solution for _, solution in texts])
     by_length = sorted(range(len(rows)), key=lambda r: len(rows[r]))
     scores: dict[tuple[int, str], float] = {}
-    step, per_batch = self._config.length_step, self._config.rows_per_batch
+    per_batch = self._config.rows_per_batch
     for start in range(0, len(rows), per_batch):
       chosen = by_length[start : start + per_batch]
       longest = len(rows[chosen[-1]])
-      tokens = np.zeros((per_batch, -(-longest // step) * step), np.int32)
+      tokens = np.zeros((per_batch, self._padded(longest)), np.int32)
       positions = np.zeros((per_batch,), np.int32)
       for place, r in enumerate(chosen):
         tokens[place, : len(rows[r])] = rows[r]
@@ -100,6 +116,10 @@ class Scorer:
       for place, r in enumerate(chosen):
         scores[texts[r]] = float(values[place])
     return scores
+
+  def _padded(self, length: int) -> int:
+    step = self._config.length_step
+    return -(-length // step) * step
 
   def _tokenize(
     self, problems: Sequence[str], solutions: Sequence[str]

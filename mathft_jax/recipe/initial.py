@@ -40,6 +40,18 @@ class Pretrained:
     config, params = self._read()
     return dataclasses.replace(config, scan_layers=self.scan_layers), params
 
+  def read_config(self) -> transformer.TransformerConfig:
+    """The configuration alone, without reading parameters.
+
+    Raises FileNotFoundError where there is none.
+    """
+    self.check()
+    path = pathlib.Path(self.name_or_directory)
+    shipped = pathlib.Path(pretrained.__path__[0]) / path.name
+    is_shipped = path.name == str(path) and (shipped / _CONFIG).is_file()
+    config = _read_config(shipped if is_shipped else _run_and_step(path)[0])
+    return dataclasses.replace(config, scan_layers=self.scan_layers)
+
   def check(self) -> None:
     """Raises FileNotFoundError at once for what could not be read later."""
     path = pathlib.Path(self.name_or_directory)
@@ -77,6 +89,10 @@ class NewModel:
   def __call__(self) -> tuple[transformer.TransformerConfig, None]:
     """(configuration, None): parameters come from the run's seed."""
     return self.config, None
+
+  def read_config(self) -> transformer.TransformerConfig:
+    """The configuration."""
+    return self.config
 
 
 Initial = Pretrained | NewModel

@@ -124,6 +124,39 @@ class Paper:
     return next(run for run in self.generators if run.label == self.main)
 
 
+@dataclasses.dataclass(frozen=True)
+class Models:
+  """The models of a recipe, which share a module and a vocabulary."""
+
+  recipe: Paper
+  config: transformer.TransformerConfig
+  vocabulary: Any
+
+  @property
+  def module(self) -> transformer.Transformer:
+    return transformer.Transformer(self.config)
+
+  def make_generator(
+    self, training: finetune.TrainingConfig
+  ) -> generator.Generator:
+    """The generator that such a training trains."""
+    length = sum(training.feature_lengths.values())
+    return generator.Generator(
+      self.module,
+      self.vocabulary,
+      loss_normalizing_factor=float(training.batch_size * length),
+      z_loss=self.recipe.z_loss,
+    )
+
+  def make_evaluator(self, judging: EvaluatorRun) -> evaluator.Evaluator:
+    """The evaluator that is trained with its loss."""
+    return judging.objective(
+      self.module,
+      self.vocabulary,
+      loss_normalizing_factor=float(judging.training.batch_size),
+    )
+
+
 def run(
   recipe: Paper,
   model_dir: str,
@@ -176,9 +209,9 @@ class _Work:
       recipe.generator_training,
       recipe.second_generator_training,
     ):
-      finetune.check(self._generator(training), training)
+      finetune.check(self._models.make_generator(training), training)
     for judging in recipe.evaluators:
-      finetune.check(self._evaluator(judging), judging.training)
+      finetune.check(self._models.make_evaluator(judging), judging.training)
 
   def configuration(self) -> Mapping[str, Any]:
     """What decides the results: another start must have the same.
@@ -270,12 +303,17 @@ class _Work:
     )
     params = self._restore(start) if start else self._start[1]
     return self._finetune(
-      name, self._generator(training), task, training, evaluate, params
+      name,
+      self._models.make_generator(training),
+      task,
+      training,
+      evaluate,
+      params,
     )
 
   def _train_evaluator(self, judging: EvaluatorRun) -> Mapping[str, Any]:
     main = self._recipe.main_generator.stage
-    model = self._evaluator(judging)
+    model = self._models.make_evaluator(judging)
     place = self._directory / _decoded(main, "validation")
     evaluate = validation.reranking_accuracy(
       self._scorer,
@@ -366,23 +404,9 @@ class _Work:
   def _module(self) -> transformer.Transformer:
     return transformer.Transformer(self._start[0])
 
-  def _generator(
-    self, training: finetune.TrainingConfig
-  ) -> generator.Generator:
-    length = sum(training.feature_lengths.values())
-    return generator.Generator(
-      self._module,
-      self._vocabulary,
-      loss_normalizing_factor=float(training.batch_size * length),
-      z_loss=self._recipe.z_loss,
-    )
-
-  def _evaluator(self, judging: EvaluatorRun) -> evaluator.Evaluator:
-    return judging.objective(
-      self._module,
-      self._vocabulary,
-      loss_normalizing_factor=float(judging.training.batch_size),
-    )
+  @functools.cached_property
+  def _models(self) -> Models:
+    return Models(self._recipe, self._start[0], self._vocabulary)
 
   @functools.cached_property
   def _sampler(self) -> sampler_lib.Sampler:

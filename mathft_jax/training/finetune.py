@@ -4,15 +4,16 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax.sharding import Mesh
 
-from mathft_jax import checkpoint, partitioning, samples
+from mathft_jax import checkpoint, chips, partitioning, samples
 from mathft_jax.data import stream
-from mathft_jax.models import protocol
+from mathft_jax.models import decoder_model, flops, protocol
 from mathft_jax.training import (
   loop,
   metric_writer,
@@ -69,6 +70,60 @@ class Finished:
   num_params: int
 
 
+class Step(NamedTuple):
+  """The compiled step of a run, and what it is called with.
+
+  `function` maps a state and a batch to the next state and metrics; `state`
+  and `batch` are shapes with dtypes and shardings, nothing is allocated.
+  """
+
+  function: Any
+  state: train_state.TrainState
+  batch: Mapping[str, jax.ShapeDtypeStruct]
+  optimizer: optax.GradientTransformation
+  mesh: Mesh
+
+
+def make_step(
+  model: protocol.LanguageModel,
+  config: TrainingConfig,
+  devices: Sequence[jax.Device] | None = None,
+) -> Step:
+  """The step of `finetune`, for all devices or for those given.
+
+  The devices may be a topology's, that are not there: then the step can be
+  lowered and compiled, but not called. Raises ValueError where mesh, model and
+  batch do not divide.
+  """
+  mesh = partitioning.make_mesh(config.mesh_shape, devices)
+  partitioning.check_batch_size(
+    mesh, config.batch_size, config.num_microbatches
+  )
+  make_optimizer = config.make_optimizer(config.num_steps)
+  abstract = train_state.abstract_state(
+    model, make_optimizer, mesh, config.rules
+  )
+  rows = partitioning.batch_sharding(mesh)
+  converter = model.FEATURE_CONVERTER_CLS(pack=config.pack)
+  shapes = converter.batch_shapes(config.feature_lengths, config.batch_size)
+  function = jax.jit(
+    functools.partial(
+      step.train_step,
+      loss_fn=partitioning.activation_rules(mesh, config.rules)(model.loss_fn),
+      optimizer=make_optimizer,
+      num_microbatches=config.num_microbatches,
+    ),
+    in_shardings=(_shardings(abstract), rows),
+    out_shardings=(_shardings(abstract), partitioning.replicated(mesh)),
+    donate_argnums=0,
+  )
+  batch = {
+    name: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+    for name, (shape, dtype) in shapes.items()
+  }
+  return Step(function, abstract, batch, make_optimizer, mesh)
+
+
 def finetune(
   model: protocol.LanguageModel,
   task: str,
@@ -88,16 +143,9 @@ def finetune(
   before the first step, once the run there is found to be the same one.
   """
   model_dir = pathlib.Path(model_dir)
-  mesh = partitioning.make_mesh(config.mesh_shape)
-  partitioning.check_batch_size(
-    mesh, config.batch_size, config.num_microbatches
-  )
-  make_optimizer = config.make_optimizer(config.num_steps)
-  abstract = train_state.abstract_state(
-    model, make_optimizer, mesh, config.rules
-  )
+  built = make_step(model, config)
   state = train_state.create(
-    model, make_optimizer, abstract, seed=seed, params=params
+    model, built.optimizer, built.state, seed=seed, params=params
   )
   stream_config = stream.StreamConfig(
     task_or_mixture=task,
@@ -113,17 +161,6 @@ def finetune(
   batches = stream.BatchStream(stream_config)
   if checkpoint.is_main_process():
     _log_too_long(stream_config)
-  step_fn = jax.jit(
-    functools.partial(
-      step.train_step,
-      loss_fn=model.loss_fn,
-      optimizer=make_optimizer,
-      num_microbatches=config.num_microbatches,
-    ),
-    in_shardings=(_shardings(abstract), partitioning.batch_sharding(mesh)),
-    out_shardings=(_shardings(abstract), partitioning.replicated(mesh)),
-    donate_argnums=0,
-  )
   with (
     checkpoint.Checkpointer(
       model_dir / "checkpoints", config.keep_last
@@ -132,16 +169,18 @@ def finetune(
   ):
     loop.train(
       state,
-      step_fn=step_fn,
+      step_fn=built.function,
       stream=batches,
       num_steps=config.num_steps,
       evaluate=evaluate,
       eval_period=config.eval_period,
       checkpointer=checkpointer,
       writer=writer,
-      put_batch=functools.partial(partitioning.shard_batch, mesh),
+      put_batch=functools.partial(partitioning.shard_batch, built.mesh),
       log_period=config.log_period,
       name=model_dir.name,
+      flops_per_step=_flops_per_step(model, built),
+      peak_flops=_peak_flops(built.mesh),
       on_start=on_start,
     )
     best = checkpointer.best()
@@ -153,7 +192,7 @@ def finetune(
     checkpoints=model_dir / "checkpoints",
     best_step=best_step,
     metrics=metrics,
-    num_params=train_state.num_params(abstract.params),
+    num_params=train_state.num_params(built.state.params),
   )
 
 
@@ -190,6 +229,19 @@ def _log_too_long(config: stream.StreamConfig) -> None:
       dict(config.feature_lengths),
       advice,
     )
+
+
+def _flops_per_step(model: protocol.LanguageModel, built: Step) -> float | None:
+  """What the model takes, where it is one whose shape is known."""
+  if not isinstance(model, decoder_model.DecoderModel):
+    return None
+  return flops.train_step(model, built.batch)
+
+
+def _peak_flops(mesh: Mesh) -> float | None:
+  """What all devices can do in a second, where that is known."""
+  chip = chips.of_devices(mesh.devices.flatten().tolist())
+  return None if chip is None else chip.tflops * 1e12 * mesh.size
 
 
 def _shardings(tree: Any) -> Any:

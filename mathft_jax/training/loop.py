@@ -1,7 +1,9 @@
 """The training loop: it knows time, and builds nothing that it drives."""
 
+import contextlib
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -44,6 +46,9 @@ def train(
   put_batch: Callable[[Mapping[str, np.ndarray]], Any],
   log_period: int = 50,
   name: str = "train",
+  flops_per_step: float | None = None,
+  peak_flops: float | None = None,
+  clock: Callable[[], float] = time.perf_counter,
   on_start: Callable[[], None] = lambda: None,
 ) -> train_state.TrainState:
   """Trains to `num_steps` and returns the last state.
@@ -52,6 +57,10 @@ def train(
   Every `eval_period` steps, and at the end, `evaluate(params)` runs, and a
   checkpoint is saved with its numbers, `checkpoint.BEST` among them. `on_start`
   is called once the checkpoint is found to be of the same stream.
+
+  `flops_per_step` are the model's in a step, over all devices, and
+  `peak_flops` what all devices together can do in a second; with both, the
+  metric `mfu` is the share of the peak that was reached. `clock` tells seconds.
 
   Raises FloatingPointError, which names the steps, if a loss or gradient was
   not finite; nothing was updated with it.
@@ -62,7 +71,11 @@ def train(
     stream.restore(stream_state)
   on_start()
   start = int(state.step)
-  window = _Window(start)
+  new_window = functools.partial(
+    _Window, flops_per_step=flops_per_step, peak_flops=peak_flops, clock=clock
+  )
+  window = new_window(start)
+  shares = _Shares(clock)
   progress = tqdm.tqdm(
     total=num_steps,
     initial=start,
@@ -73,9 +86,10 @@ def train(
   )
   with progress:
     for step in range(start + 1, num_steps + 1):
-      batch = next(stream)
+      with shares.spent_on("data") as data:
+        batch = next(stream)
       state, metrics = step_fn(state, put_batch(batch))
-      window.add(metrics, _num_tokens(batch))
+      window.add(metrics, _num_tokens(batch), data.seconds)
       is_due = step % eval_period == 0 or step == num_steps
       if step % log_period == 0 or is_due:
         values = window.close(step)
@@ -86,30 +100,50 @@ def train(
         )
       progress.update()
       if is_due:
-        scores = evaluate(state.params)
+        with shares.spent_on("evaluation"):
+          scores = evaluate(state.params)
         writer.write(step, scores)
-        checkpointer.save(state, stream.state(), scores)
-        window = _Window(step)  # Its clock leaves the evaluation out.
+        with shares.spent_on("checkpoint"):
+          checkpointer.save(state, stream.state(), scores)
+        writer.write(step, shares.close())
+        # Its clock leaves the evaluation out.
+        window = new_window(step)
   return state
 
 
 class _Window:
   """Metrics of the steps since the last log line, kept on the device."""
 
-  def __init__(self, step: int):
+  def __init__(
+    self,
+    step: int,
+    flops_per_step: float | None = None,
+    peak_flops: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+  ):
     self._first_step = step + 1
+    self._flops_per_step = flops_per_step
+    self._peak_flops = peak_flops
+    self._clock = clock
     self._metrics: list[Mapping[str, Any]] = []
     self._num_tokens = 0
-    self._start = time.perf_counter()
+    self._data_seconds = 0.0
+    self._start = clock()
 
-  def add(self, metrics: Mapping[str, Any], num_tokens: int) -> None:
+  def add(
+    self,
+    metrics: Mapping[str, Any],
+    num_tokens: int,
+    data_seconds: float = 0.0,
+  ) -> None:
     self._metrics.append(metrics)
     self._num_tokens += num_tokens
+    self._data_seconds += data_seconds
 
   def close(self, step: int) -> dict[str, float]:
     """The window's numbers; a new window begins after `step`."""
     host = jax.device_get(self._metrics)
-    seconds = time.perf_counter() - self._start
+    seconds = self._clock() - self._start
     bad = [
       self._first_step + i
       for i, metrics in enumerate(host)
@@ -130,8 +164,56 @@ class _Window:
       values[name] = float(total.compute())
     values["tokens_per_second"] = self._num_tokens / seconds
     values["seconds_per_step"] = seconds / len(host)
-    self.__init__(step)
+    values["data_seconds_per_step"] = self._data_seconds / len(host)
+    if self._flops_per_step is not None:
+      flops = self._flops_per_step * len(host) / seconds
+      values["model_tflops_per_second"] = flops / 1e12
+      if self._peak_flops is not None:
+        values["mfu"] = flops / self._peak_flops
+    self.__init__(step, self._flops_per_step, self._peak_flops, self._clock)
     return values
+
+
+class _Span:
+  """How many seconds something took, once it is over."""
+
+  seconds: float = 0.0
+
+
+class _Shares:
+  """What this host's time went to, from one checkpoint to the next.
+
+  What is neither data, evaluation nor checkpoint is the steps': computing,
+  waiting for the devices, logging. Devices compute on while the host waits for
+  data, so that the time for data is not lost as long as they have work.
+  """
+
+  def __init__(self, clock: Callable[[], float]):
+    self._clock = clock
+    self._start = clock()
+    self._seconds: dict[str, float] = {
+      "data": 0.0,
+      "evaluation": 0.0,
+      "checkpoint": 0.0,
+    }
+
+  @contextlib.contextmanager
+  def spent_on(self, what: str) -> Iterator[_Span]:
+    span, start = _Span(), self._clock()
+    yield span
+    span.seconds = self._clock() - start
+    self._seconds[what] += span.seconds
+
+  def close(self) -> dict[str, float]:
+    """Shares of the time since the last call, which sum to 1."""
+    total = max(self._clock() - self._start, 1e-9)
+    shares = {
+      f"time_share_{what}": seconds / total
+      for what, seconds in self._seconds.items()
+    }
+    shares["time_share_step"] = 1.0 - sum(shares.values())
+    self.__init__(self._clock)
+    return shares
 
 
 def _num_tokens(batch: Mapping[str, np.ndarray]) -> int:

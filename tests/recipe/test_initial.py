@@ -41,3 +41,13 @@ def test_models_that_differ_in_more_than_how_they_run_are_told_apart():
     initial.check_config(
       "there", dataclasses.replace(config, rope_theta=5.0), config
     )
+
+
+def test_a_configuration_is_read_without_parameters(tmp_path, monkeypatch):
+  model = initial.Pretrained("arith_base", scan_layers=False)
+  expected, _ = model()
+  monkeypatch.delattr(initial.llama, "read")
+  assert model.read_config() == expected
+  assert initial.NewModel(expected).read_config() == expected
+  with pytest.raises(FileNotFoundError, match="no model in"):
+    initial.Pretrained(str(tmp_path)).read_config()

@@ -10,7 +10,7 @@ import pytest
 import seqio
 
 from mathft_jax import checkpoint
-from mathft_jax.data import locations, prepared, registration
+from mathft_jax.data import locations, prepared, registration, stream
 from mathft_jax.models import evaluator, generator, transformer
 from mathft_jax.sources import arithmetic, json_lines
 from mathft_jax.training import finetune, optimizer, state
@@ -101,6 +101,53 @@ def test_a_run_leaves_its_best_checkpoint_and_its_numbers(whole, model):
   assert [r["step"] for r in rows if "loss" in r] == [1, 2, 3, 4]
   assert [r["step"] for r in rows if checkpoint.BEST in r] == [2, 4]
   assert list((directory / "tensorboard").iterdir())
+
+
+def test_a_run_tells_its_speed_and_no_mfu_on_a_cpu(whole):
+  lines = (whole[0] / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  assert all(r["model_tflops_per_second"] > 0 for r in rows if "loss" in r)
+  assert not any("mfu" in row for row in rows)
+  assert [r["step"] for r in rows if "time_share_data" in r] == [2, 4]
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_the_step_is_built_for_the_batches_that_the_stream_gives(model, pack):
+  config = dataclasses.replace(_CONFIG, pack=pack)
+  built = finetune.make_step(model, config)
+  batch = next(
+    stream.BatchStream(
+      stream.StreamConfig(
+        task_or_mixture=_TASK,
+        split="train",
+        feature_lengths=dict(config.feature_lengths),
+        batch_size=config.batch_size,
+        feature_converter=model.FEATURE_CONVERTER_CLS(pack=pack),
+        vocabulary=model.output_vocabulary,
+      )
+    )
+  )
+  assert {k: (v.shape, v.dtype) for k, v in built.batch.items()} == {
+    k: (v.shape, v.dtype) for k, v in batch.items()
+  }
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_pairs_have_two_rows_in_the_shapes_of_a_batch(
+  model, arith_vocabulary, pack
+):
+  pairs = evaluator.MarginEvaluator(model.module, arith_vocabulary)
+  converter = pairs.FEATURE_CONVERTER_CLS(pack=pack)
+  shapes = converter.batch_shapes({"inputs": 5, "targets": 1}, 3)
+  names = {"input_tokens", "target_tokens", "loss_weights"}
+  names |= {"segment_ids", "positions"} if pack else set()
+  assert shapes == {
+    f"decoder_{name}": (
+      (3, 2, 6),
+      np.float32 if name == "loss_weights" else np.int32,
+    )
+    for name in names
+  }
 
 
 def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(

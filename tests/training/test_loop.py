@@ -199,6 +199,109 @@ def test_saved_parameters_are_those_of_their_step(run, tmp_path):
     np.testing.assert_array_equal(stored["w"], params)
 
 
+class _Clock:
+  """Seconds that pass only where a test says so."""
+
+  def __init__(self):
+    self.now = 100.0
+
+  def __call__(self):
+    return self.now
+
+  def slow(self, seconds, function):
+    """The function, which takes so long."""
+
+    def slowed(*args):
+      self.now += seconds
+      return function(*args)
+
+    return slowed
+
+
+@pytest.fixture
+def timed(linear_loss, linear_params, linear_stream, tmp_path):
+  """Eight steps of 1 s, 0.5 s of data each, evaluated (6 s) and saved (2 s)
+  every fourth; the rows that were written."""
+
+  def train(**options):
+    clock, optimizer, stream = _Clock(), optax.adam(0.05), linear_stream()
+
+    class Slow:
+      __next__ = clock.slow(0.5, lambda self: next(stream))
+      state = staticmethod(stream.state)
+      restore = staticmethod(stream.restore)
+
+    step_fn = jax.jit(
+      functools.partial(
+        step.train_step, loss_fn=linear_loss, optimizer=optimizer
+      )
+    )
+    params = linear_params()
+    writer = _Writer()
+    with checkpoint.Checkpointer(tmp_path, 2) as checkpointer:
+      checkpointer.save = clock.slow(2.0, checkpointer.save)
+      loop.train(
+        train_state.TrainState(
+          jnp.zeros((), jnp.int32), params, optimizer.init(params)
+        ),
+        step_fn=clock.slow(1.0, step_fn),
+        stream=Slow(),
+        num_steps=_NUM_STEPS,
+        evaluate=clock.slow(6.0, lambda params: {checkpoint.BEST: 0.0}),
+        eval_period=4,
+        checkpointer=checkpointer,
+        writer=writer,
+        put_batch=lambda batch: batch,
+        log_period=2,
+        clock=clock,
+        **options,
+      )
+    return writer.rows
+
+  return train
+
+
+def test_each_second_belongs_to_data_steps_evaluation_or_checkpoint(timed):
+  rows = [row for row in timed() if "time_share_step" in row[1]]
+  assert [number for number, _ in rows] == [4, 8]
+  for _, values in rows:
+    # 4 x 0.5 s of data, 4 x 1 s of steps, 6 s and 2 s: 14 s.
+    assert values == {
+      "time_share_data": pytest.approx(2 / 14),
+      "time_share_step": pytest.approx(4 / 14),
+      "time_share_evaluation": pytest.approx(6 / 14),
+      "time_share_checkpoint": pytest.approx(2 / 14),
+    }
+
+
+def test_mfu_is_the_share_of_the_peak_without_evaluations(timed):
+  rows = timed(flops_per_step=3e12, peak_flops=8e12)
+  logged = [values for _, values in rows if "loss" in values]
+  assert len(logged) == 4
+  for values in logged:
+    assert values["seconds_per_step"] == pytest.approx(1.5)
+    assert values["data_seconds_per_step"] == pytest.approx(0.5)
+    assert values["model_tflops_per_second"] == pytest.approx(2.0)
+    assert values["mfu"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+  ("options", "names"),
+  [
+    ({}, set()),
+    ({"peak_flops": 1e12}, set()),
+    ({"flops_per_step": 1e12}, {"model_tflops_per_second"}),
+  ],
+)
+def test_no_mfu_is_made_up_for_a_device_that_is_not_known(
+  timed, options, names
+):
+  for _, values in timed(**options):
+    assert values.keys() & {"mfu", "model_tflops_per_second"} == (
+      names if "loss" in values else set()
+    )
+
+
 def test_metrics_are_means_over_the_steps_since_the_last_line(
   linear_loss, linear_stream, linear_params
 ):

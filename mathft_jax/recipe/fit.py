@@ -1,0 +1,392 @@
+"""What a recipe's programs need of a topology, by compiling them for it."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jax.sharding import Mesh
+
+from mathft_jax import chips, partitioning
+from mathft_jax.data import vocabulary
+from mathft_jax.decoding import sampling
+from mathft_jax.inference import sampler, scorer
+from mathft_jax.models import (
+  evaluator,
+  flops,
+  generator,
+  transformer,
+)
+from mathft_jax.planning import program, search, summary, topology
+from mathft_jax.recipe import decode_and_rerank, paper, validation
+from mathft_jax.training import finetune, state
+
+Model = generator.Generator | evaluator.Evaluator
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A training step to compile."""
+
+  name: str
+  model: Model
+  config: finetune.TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """A sampler's program; parameters lie as in the `placed` training.
+
+  Without one they lie on the first device, where a restored model lies.
+  """
+
+  name: str
+  model: Model
+  config: sampler.SamplingConfig
+  placed: finetune.TrainingConfig | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+  """A scorer's program for rows of `length` tokens; see `Sampling`."""
+
+  name: str
+  model: evaluator.Evaluator
+  config: scorer.ScoringConfig
+  length: int
+  placed: finetune.TrainingConfig | None
+
+
+Part = Training | Sampling | Scoring
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """Which topology to compile for, and how long to search.
+
+  For each training, `max_trials` further compilations at most look for the
+  largest batch that fits; none for 0. The numbers are also written as JSON
+  into the file `output` where it is given.
+  """
+
+  topology: str
+  max_trials: int = 6
+  output: str | None = None
+
+  def run(self, parts: Sequence[Part]) -> int:
+    """Compiles all parts and prints what they need; 0 if all fit, else 1."""
+    place = topology.devices(self.topology)
+    print(_headline(place), flush=True)
+    rows = []
+    for part in parts:
+      row, lines = self._examine(part, place)
+      print("\n".join(["", *lines]), flush=True)
+      rows.append(row)
+    fits = all(row["fits"] for row in rows)
+    print("\nEverything fits." if fits else "\nNot everything fits.")
+    if self.output:
+      table = {"topology": self.topology, "fits": fits, "programs": rows}
+      path = pathlib.Path(self.output)
+      path.write_text(f"{json.dumps(table, indent=2)}\n", "utf-8")
+    return 0 if fits else 1
+
+  def _examine(
+    self, part: Part, place: topology.Topology
+  ) -> tuple[dict[str, Any], list[str]]:
+    """A part's numbers, as JSON has them and as lines."""
+    lowered = lower(part, place.devices)
+    found = program.compile_program(lowered, place.device)
+    lines = summary.describe(found, place.device, place.is_exact)
+    row = _row(part, lowered.mesh, found, place)
+    if isinstance(part, Training):
+      lines[1:1] = [f"  {_training_line(part, lowered.mesh)}"]
+      if self.max_trials and found.available_bytes is not None:
+        largest = largest_batch(part, place, found.fits, self.max_trials)
+        row["largest_batch"] = largest._asdict()
+        lines.append(f"  {_largest_line(largest)}")
+    if not found.fits:
+      lines += [f"  {line}" for line in advice(part, found, lowered.mesh)]
+    return row, lines
+
+
+def lower(part: Part, devices: Sequence[Any]) -> program.Program:
+  """The program of a part for these devices, as its run would compile it."""
+  if isinstance(part, Training):
+    return _lower_training(part, devices)
+  if part.placed is None:
+    mesh = partitioning.make_mesh({}, devices[:1])
+    rules = partitioning.STANDARD_RULES
+  else:
+    mesh = partitioning.make_mesh(part.placed.mesh_shape, devices)
+    rules = part.placed.rules
+  params = state.abstract_params(part.model, mesh, rules)
+  model_config = part.model.module.config
+  if isinstance(part, Sampling):
+    config = part.config
+    return program.Program(
+      part.name,
+      sampler.Sampler(part.model, config).lower(params),
+      mesh,
+      {"parameters": params},
+      flops.sample(
+        model_config,
+        config.prompts_per_batch,
+        config.max_prompt_tokens,
+        config.num_candidates,
+        config.max_tokens,
+      ),
+      max_trips=config.max_tokens,
+    )
+  rows = part.config.rows_per_batch
+  return program.Program(
+    part.name,
+    scorer.Scorer(part.model, part.config).lower(params, part.length),
+    mesh,
+    {"parameters": params},
+    flops.forward(model_config, rows, part.length, num_logits=0),
+  )
+
+
+def largest_batch(
+  part: Training, place: topology.Topology, fits: bool, max_trials: int
+) -> search.Largest:
+  """The largest batch that fits, in rows; `fits` tells of the part's own."""
+  mesh = partitioning.make_mesh(part.config.mesh_shape, place.devices)
+  unit = partitioning.num_row_shards(mesh) * part.config.num_microbatches
+
+  def try_one(number: int) -> bool:
+    config = dataclasses.replace(part.config, batch_size=number * unit)
+    changed = dataclasses.replace(part, config=config)
+    lowered = lower(changed, place.devices)
+    return program.compile_program(lowered, place.device).fits
+
+  found = search.largest_that_fits(
+    try_one, part.config.batch_size // unit, max_trials, known=fits
+  )
+  return search.Largest(
+    found.largest and found.largest * unit,
+    found.too_large and found.too_large * unit,
+    found.num_trials,
+  )
+
+
+def advice(part: Part, found: program.Compiled, mesh: Mesh) -> Iterator[str]:
+  """What would help a part that does not fit."""
+  available = found.available_bytes or 0
+  fixed = sum(size for kind, size in found.arguments.items() if kind != "batch")
+  yield "what would help:"
+  if fixed > available:
+    yield (
+      f"- {summary.gib(fixed)} are parameters and optimizer state: spread them"
+      " over more devices (mesh_shape, axes fsdp and tensor; now"
+      f" {_shape(mesh)}), or take a larger slice"
+    )
+    return
+  if mesh.shape["data"] * mesh.shape["replica"] > 1:
+    yield (
+      "- fsdp in the place of data in mesh_shape, which spreads parameters and"
+      f" optimizer state further (now {_shape(mesh)})"
+    )
+  if isinstance(part, Training):
+    shards = partitioning.num_row_shards(mesh)
+    rows = part.config.batch_size // (shards * part.config.num_microbatches)
+    if rows > 1:
+      yield (
+        f"- fewer rows at once, now {rows} a device: a smaller BATCH_SIZE, or"
+        " more num_microbatches"
+      )
+    else:
+      yield "- shorter rows (TASK_FEATURE_LENGTHS); a device has one at a time"
+    fields = {f.name for f in dataclasses.fields(transformer.TransformerConfig)}
+    for name in sorted(fields & {"remat"}):
+      yield f"- computing activations again: TransformerConfig.{name}"
+  elif isinstance(part, Sampling):
+    yield "- fewer prompts_per_batch, or shorter max_tokens"
+  else:
+    yield "- fewer rows_per_batch"
+  yield "- a larger slice, or one with more memory a chip"
+
+
+# Parts of the commands' configurations ----------------------------------------
+
+
+def parts_of_training(
+  model: Model,
+  training: finetune.TrainingConfig,
+  make_evaluate: Any = None,
+  **unused: Any,
+) -> list[Part]:
+  """What `single_run.run` with these arguments compiles."""
+  parts: list[Part] = [Training("train step", model, training)]
+  if isinstance(make_evaluate, validation.GreedyAccuracy):
+    given = make_evaluate.sampling
+    # As `Sampler.greedy` lays batches out.
+    config = dataclasses.replace(
+      given,
+      prompts_per_batch=given.prompts_per_batch * given.num_candidates,
+      num_candidates=1,
+      next_token=sampling.Greedy(),
+    )
+    parts.append(Sampling("validation's sampler", model, config, training))
+  if isinstance(make_evaluate, validation.RerankingAccuracy) and isinstance(
+    model, evaluator.Evaluator
+  ):
+    length = sum(training.feature_lengths.values())
+    parts.append(
+      Scoring(
+        "validation's scorer", model, make_evaluate.scoring, length, training
+      )
+    )
+  return parts
+
+
+def parts_of_paper(recipe: paper.Paper, **unused: Any) -> list[Part]:
+  """What `paper.run` compiles."""
+  words = vocabulary.load_vocabulary(recipe.vocabulary)
+  models = paper.Models(recipe, recipe.initial.read_config(), words)
+  training = recipe.generator_training
+  main = models.make_generator(training)
+  parts: list[Part] = [Training("generator's train step", main, training)]
+  parts += [
+    Training(
+      f"{judging.stage}'s train step",
+      models.make_evaluator(judging),
+      judging.training,
+    )
+    for judging in recipe.evaluators
+  ]
+  parts.append(Sampling("sampler", main, recipe.sampling, training))
+  for judging in recipe.evaluators[:1]:
+    length = sum(judging.training.feature_lengths.values())
+    model = evaluator.Evaluator(models.module, words)
+    parts.append(
+      Scoring("scorer", model, recipe.scoring, length, judging.training)
+    )
+  return parts
+
+
+def parts_of_decoding(
+  recipe: decode_and_rerank.DecodeAndRerank, **unused: Any
+) -> list[Part]:
+  """What `decode_and_rerank.run` compiles."""
+  words = vocabulary.load_vocabulary(recipe.vocabulary)
+  parts: list[Part] = []
+  length = 0  # Known once candidates are.
+  source = recipe.candidates
+  if isinstance(source, decode_and_rerank.Decoding):
+    module = transformer.Transformer(source.checkpoint.read_config())
+    model = generator.Generator(module, words)
+    parts.append(Sampling("sampler", model, source.sampling, None))
+    length = source.sampling.max_prompt_tokens + source.sampling.max_tokens
+  elif recipe.evaluators:
+    raise ValueError(
+      "the length of given candidates is not known, so that their scoring"
+      " cannot be compiled; give CANDIDATES=@decode_and_rerank.Decoding()"
+    )
+  for one in recipe.evaluators:
+    module = transformer.Transformer(one.checkpoint.read_config())
+    model = evaluator.Evaluator(module, words)
+    parts.append(
+      Scoring(f"{one.name}'s scorer", model, recipe.scoring, length, None)
+    )
+  return parts
+
+
+def _lower_training(part: Training, devices: Sequence[Any]) -> program.Program:
+  step = finetune.make_step(part.model, part.config, devices)
+  return program.Program(
+    part.name,
+    step.function.lower(step.state, step.batch),
+    step.mesh,
+    {
+      "parameters": step.state.params,
+      "optimizer state": (step.state.opt_state, step.state.step),
+      "batch": step.batch,
+    },
+    flops.train_step(part.model, step.batch),
+  )
+
+
+# Text -------------------------------------------------------------------------
+
+
+def _headline(place: topology.Topology) -> str:
+  if place.device is None:
+    return f"{place.name}: {len(place.devices)} devices"
+  return (
+    f"{place.name}: {len(place.devices)} devices of {place.device.hbm_gib:g}"
+    f" GiB, {place.device.tflops:g} TFLOP/s, {place.device.hbm_gbps:g} GB/s of"
+    f" memory, {place.device.link_gbps:g} GB/s of links"
+  )
+
+
+def _training_line(part: Training, mesh: Mesh) -> str:
+  config = part.config
+  return (
+    f"{state.num_params(state.abstract_params(part.model, mesh)):,} parameters"
+    f" on {_shape(mesh)}, {config.batch_size} rows of"
+    f" {sum(config.feature_lengths.values())} tokens in"
+    f" {config.num_microbatches} microbatch"
+    f"{'' if config.num_microbatches == 1 else 'es'}"
+  )
+
+
+def _largest_line(found: search.Largest) -> str:
+  tried = f"{found.num_trials} more compilations"
+  if found.largest is None:
+    return f"no batch fits, not one of {found.too_large} rows ({tried})"
+  more = (
+    "more may fit" if found.too_large is None else f"{found.too_large} do not"
+  )
+  return f"largest batch: {found.largest} rows fit, {more} ({tried})"
+
+
+def _shape(mesh: Mesh) -> str:
+  named = [f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1]
+  return " x ".join(named) or "one device"
+
+
+def _row(
+  part: Part,
+  mesh: Mesh,
+  found: program.Compiled,
+  place: topology.Topology,
+) -> dict[str, Any]:
+  """A part's numbers as JSON has them."""
+  row: dict[str, Any] = {
+    "name": found.name,
+    "mesh": dict(mesh.shape),
+    "fits": found.fits,
+    "arguments_bytes": dict(found.arguments),
+    "temporary_bytes": found.temporary_bytes,
+    "needed_bytes": found.needed_bytes,
+    "available_bytes": found.available_bytes,
+    "compile_seconds": round(found.seconds, 1),
+    "is_exact": place.is_exact,
+  }
+  if isinstance(part, Training):
+    row["batch_size"] = part.config.batch_size
+    row["num_params"] = state.num_params(
+      state.abstract_params(part.model, mesh)
+    )
+  if found.costs is not None and place.is_exact:
+    row |= _cost_row(found.costs, place.device)
+  return row
+
+
+def _cost_row(
+  costs: program.Costs, device: chips.Chip | None
+) -> Mapping[str, Any]:
+  row: dict[str, Any] = {
+    "model_flops": costs.model_flops,
+    "xla_flops": costs.xla_flops,
+    "hbm_bytes": costs.hbm_bytes,
+    "sent_bytes": {
+      "+".join(axes): sent for axes, sent in costs.sent_bytes.items()
+    },
+  }
+  if device is not None:
+    row["bound"] = costs.bound(device)
+    row["max_mfu"] = costs.max_mfu(device)
+  return row

@@ -1,0 +1,99 @@
+"""Tests of mathft_jax.models.flops against counts of XLA and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mathft_jax.models import evaluator, flops, generator, transformer
+
+
+def _count(function, *shapes) -> float:
+  analysis = jax.jit(function).lower(*shapes).compile().cost_analysis()
+  return analysis["flops"]
+
+
+def _attended(length, windows):
+  return sum(
+    sum(i - j < w for i in range(length) for j in range(i + 1)) for w in windows
+  )
+
+
+@pytest.mark.parametrize("windows", [(None,), (3, None), (5,), (100, 1)])
+def test_attended_positions_are_those_that_the_mask_lets_through(
+  make_config, windows
+):
+  config = make_config(windows=windows, num_layers=3)
+  each = [windows[i % len(windows)] or 10**9 for i in range(3)]
+  assert flops.attended_positions(config, 9) == _attended(9, each)
+
+
+@pytest.mark.parametrize("what", ["forward", "train"])
+def test_the_formula_is_what_xla_counts(make_config, what):
+  # Wide, so that norms and softmaxes are small, and written out: XLA counts
+  # the body of a loop once.
+  config = make_config(
+    vocab_size=512,
+    num_layers=3,
+    model_dim=128,
+    mlp_dim=256,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    scan_layers=False,
+  )
+  rows, length = 4, 64
+  model = generator.Generator(transformer.Transformer(config), None)
+  params = jax.eval_shape(
+    lambda: model.get_initial_variables(jax.random.key(0), {})["params"]
+  )
+  shape = jax.ShapeDtypeStruct((rows, length), np.int32)
+  batch = {
+    "decoder_input_tokens": shape,
+    "decoder_target_tokens": shape,
+    "decoder_loss_weights": jax.ShapeDtypeStruct(shape.shape, np.float32),
+  }
+
+  def loss(params, batch):
+    return model.loss_fn(params, batch, None)[0]
+
+  if what == "forward":
+    counted, found = _count(loss, params, batch), flops.forward
+  else:
+    counted, found = _count(jax.grad(loss), params, batch), flops.train
+  expected = found(config, rows, length)
+  # XLA also counts what the mask hides, half of attention.
+  pairs = 3 * length**2 - flops.attended_positions(config, length)
+  times = 1 if what == "forward" else 3
+  hidden = times * rows * pairs * 4 * config.num_heads * config.head_dim
+  assert 0 < counted / (expected + hidden) - 1 < 0.03
+
+
+def test_the_number_of_wanted_logits_counts(make_config):
+  config = make_config()
+  head = 2 * config.model_dim * config.vocab_size
+  whole = flops.forward(config, 3, 10)
+  assert whole - flops.forward(config, 3, 10, 1) == 3 * 9 * head
+  assert flops.train(config, 3, 10) == 3 * whole
+
+
+def test_drawing_candidates_reads_the_prompt_once(make_config):
+  config = make_config()
+  alone = flops.sample(config, 2, 7, 1, 5)
+  many = flops.sample(config, 2, 7, 4, 5)
+  prompts = flops.forward(config, 2, 7, num_logits=1)
+  assert many - prompts == pytest.approx(4 * (alone - prompts))
+  # A single candidate is one row of prompt and solution, with one logit more.
+  whole = flops.forward(config, 2, 12, num_logits=6)
+  assert alone == pytest.approx(whole)
+
+
+def test_a_batch_counts_its_rows_and_pairs(make_config, arith_vocabulary):
+  config = make_config(vocab_size=512)
+  module = transformer.Transformer(config)
+  batch = {"decoder_input_tokens": jnp.zeros((3, 2, 10), jnp.int32)}
+  margin = evaluator.MarginEvaluator(module, arith_vocabulary)
+  assert flops.train_step(margin, batch) == flops.train(config, 6, 10, 0)
+  xent = evaluator.Evaluator(module, arith_vocabulary)
+  rows = {"decoder_input_tokens": jnp.zeros((6, 10), jnp.int32)}
+  assert flops.train_step(xent, rows) == flops.train(config, 6, 10)
