@@ -9,8 +9,8 @@ with fresh caches. One that takes more than five seconds for a pair is killed,
 which counts as "not the same", and goes on with the next. Pairs:
 
 - the pairs with people's verdicts in tests/grading/cases;
-- each MATH reference answer against forms of itself that mean the same, and
-  against itself with its last digit raised by one, which does not;
+- each MATH reference answer against forms of itself that mean the same;
+- each against itself with its last digit raised by one, which does not;
 - MATH-500 samples against their references, where nobody's verdict is known and
   graders are compared with each other.
 
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   sets = {"pairs with people's verdicts": list(_cases())}
   if args.shared.is_dir():
     sets["MATH answers, rewritten"] = list(_rewritten(args.shared))
+    sets["MATH answers, another digit"] = list(_near_misses(args.shared))
     sets["MATH-500 samples"] = list(_samples(args.shared))
   else:
     print(f"{args.shared} is not there: no MATH answers, no samples")
@@ -278,8 +279,14 @@ def _rewritten(shared: pathlib.Path) -> Iterator[Pair]:
     ):
       if form.replace("\\left\\left", "\\left") == form != answer:
         yield Pair(answer, form, True, name)
+
+
+def _near_misses(shared: pathlib.Path) -> Iterator[Pair]:
+  for row in _rows(shared / "data" / "math" / "lightman_split.jsonl.gz"):
+    answer = row["answer"].strip()
     # In 1_6 the last digit is the base, and 1_7 is the same number.
-    if "_" not in answer and (digit := re.search(r"[0-9](?=[^0-9]*$)", answer)):
+    digit = re.search(r"[0-9](?=[^0-9]*$)", answer)
+    if digit and "_" not in answer:
       raised = str((int(digit.group()) + 1) % 10)
       near = answer[: digit.start()] + raised + answer[digit.end() :]
       yield Pair(answer, near, False, "another digit")
