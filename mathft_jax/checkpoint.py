@@ -40,18 +40,26 @@ class Checkpointer:
     self,
     state: Any,
     stream_state: Mapping[str, Any],
-    metrics: Mapping[str, float],
+    metrics: Mapping[str, float] | None,
   ) -> None:
-    """Saves at `state.step`; `metrics` must hold `BEST`."""
+    """Saves at `state.step`; `metrics` must hold `BEST`.
+
+    Without metrics, the checkpoint is one to go on from and never the best.
+    """
     self._manager.save(
       int(state.step),
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         stream=ocp.args.JsonSave(dict(stream_state)),
       ),
-      metrics={name: float(value) for name, value in metrics.items()},
+      metrics=metrics
+      and {name: float(value) for name, value in metrics.items()},
       force=True,
     )
+
+  def wait(self) -> None:
+    """Returns once what was saved is on disk."""
+    self._manager.wait_until_finished()
 
   def best(self) -> tuple[int, Mapping[str, float]] | None:
     """The best step so far, the latest of equals, and its metrics.
@@ -220,7 +228,11 @@ def _manager(
   keep = checkpoint_managers.AnyPreservationPolicy(
     [
       checkpoint_managers.LatestN(keep_last),
-      checkpoint_managers.BestN(get_metric_fn=_best_metric, n=1),
+      checkpoint_managers.BestN(
+        get_metric_fn=_best_metric,
+        n=1,
+        keep_checkpoints_without_metrics=False,
+      ),
     ]
   )
   return ocp.CheckpointManager(

@@ -27,9 +27,10 @@ def exit_code(program: str, command: Callable[[], int | None]) -> int:
   """
   try:
     return command() or 0
-  except KeyboardInterrupt:
-    print(f"{program}: interrupted", file=sys.stderr)
-    return _INTERRUPTED
+  except KeyboardInterrupt as error:
+    told = one_line(error) if error.args else "interrupted"
+    print(f"{program}: {told}", file=sys.stderr)
+    return getattr(error, "exit_code", _INTERRUPTED)
   except (ValueError, OSError, FloatingPointError) as error:
     if logging.getLogger("absl").isEnabledFor(logging.DEBUG):
       traceback.print_exc()

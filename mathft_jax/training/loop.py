@@ -11,6 +11,7 @@ import numpy as np
 import tqdm
 
 from mathft_jax import checkpoint
+from mathft_jax.training import preemption
 from mathft_jax.training import state as train_state
 
 # (state, batch) -> (state, metrics), compiled
@@ -63,7 +64,9 @@ def train(
   metric `mfu` is the share of the peak that was reached. `clock` tells seconds.
 
   Raises FloatingPointError, which names the steps, if a loss or gradient was
-  not finite; nothing was updated with it.
+  not finite; nothing was updated with it. Raises `preemption.Preempted` at the
+  end of the step in which the process is told to end (SIGTERM), once a
+  checkpoint of that step is there.
   """
   restored = checkpointer.restore_latest(_abstract(state))
   if restored is not None:
@@ -84,7 +87,7 @@ def train(
     disable=not checkpoint.is_main_process(),
     mininterval=1.0,
   )
-  with progress:
+  with progress, preemption.Notice() as notice:
     for step in range(start + 1, num_steps + 1):
       with shares.spent_on("data") as data:
         batch = next(stream)
@@ -108,6 +111,14 @@ def train(
         writer.write(step, shares.close())
         # Its clock leaves the evaluation out.
         window = new_window(step)
+      if notice.has_come(step) and step < num_steps:
+        if not is_due:
+          checkpointer.save(state, stream.state(), None)
+        checkpointer.wait()
+        raise preemption.Preempted(
+          f"told to end at step {step} of {num_steps}, which is saved; the same"
+          " command goes on from it"
+        )
   return state
 
 

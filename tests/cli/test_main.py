@@ -8,6 +8,7 @@ import time
 import pytest
 
 from mathft_jax.cli import errors, main
+from mathft_jax.training import preemption
 
 # The modules of cli/ that are no commands.
 _MACHINERY = {"__init__", "main", "errors", "huge_pages", "third_party_logs"}
@@ -140,3 +141,8 @@ def test_interruption_is_no_traceback(capsys):
   code = errors.exit_code("mathft x", lambda: _raise(KeyboardInterrupt()))
   assert code == 130
   assert capsys.readouterr().err == "mathft x: interrupted\n"
+
+
+def test_a_run_that_was_told_to_end_says_so():
+  told = preemption.Preempted("told to end at step 4")
+  assert errors.exit_code("mathft x", lambda: _raise(told)) == 143

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import json
+import os
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import optax
 import pytest
 
 from mathft_jax import checkpoint
-from mathft_jax.training import loop, step
+from mathft_jax.training import loop, preemption, step
 from mathft_jax.training import state as train_state
 
 _NUM_STEPS = 8
@@ -108,6 +110,23 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(
   again, _, rows = run(tmp_path / "killed")
   assert rows == []
   _assert_same(again, expected)
+
+
+def test_a_run_that_is_told_to_end_saves_and_says_where(run, tmp_path):
+  expected, *_ = run(tmp_path / "whole")
+
+  def told_at_4(num_batches):
+    if num_batches == 4:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return num_batches / 100
+
+  with pytest.raises(preemption.Preempted, match="at step 4 of 8"):
+    run(tmp_path / "told", told_at_4)
+  assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+  assert checkpoint.saved_steps(tmp_path / "told")[-1] == 4
+  resumed, _, rows = run(tmp_path / "told")
+  assert rows[0][0] == 5
+  _assert_same(resumed, expected)
 
 
 @pytest.mark.parametrize(
