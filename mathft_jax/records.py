@@ -216,17 +216,20 @@ class GradedProblem:
 
   `grades` maps a candidate's index (GREEDY_INDEX too) to its grade;
   `clusters` partition the candidates with an answer, in order of first member.
+  `answers_sha256` is that of the answers that were graded, reference first.
   """
 
   problem_id: str
   grader: str
   grades: Mapping[int, Grade]
   clusters: tuple[Cluster, ...]
+  answers_sha256: str = ""
 
   def to_json(self) -> dict[str, Any]:
     return {
       "problem_id": self.problem_id,
       "grader": self.grader,
+      "answers_sha256": self.answers_sha256,
       "grades": [
         {"index": index, **dataclasses.asdict(grade)}
         for index, grade in sorted(self.grades.items())
@@ -249,6 +252,7 @@ class GradedProblem:
       clusters=tuple(
         Cluster(c["answer"], tuple(c["members"])) for c in row["clusters"]
       ),
+      answers_sha256=row.get("answers_sha256", ""),
     )
 
 

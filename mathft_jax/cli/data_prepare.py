@@ -141,7 +141,8 @@ def prepare(args: argparse.Namespace) -> int:
   print("\n".join(table))
   print(_summary(num_read, kinds, leaks))
   if listed:
-    print(f"Each is listed in {args.output / 'left_out.jsonl'}.")
+    which = "Each" if len(listed) == len(left_out) else "Each, but candidates,"
+    print(f"{which} is listed in {args.output / 'left_out.jsonl'}.")
   return 0
 
 

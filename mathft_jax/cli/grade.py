@@ -73,6 +73,8 @@ def _grade_pair(args: argparse.Namespace) -> int:
 
 def _grade_candidates(args: argparse.Namespace) -> int:
   problems = samples.read_candidates(args.candidates)
+  if not problems:
+    raise ValueError(f"{args.candidates} holds no problem")
   output = args.output or _default_output(args.candidates)
   with samples.JsonLinesStore(output) as store:
     _check_resumable(output, problems, store.finished)
@@ -125,13 +127,20 @@ def _check_resumable(
       f"{output} holds grades of other problems, such as {min(strange)!r};"
       " give another --output"
     )
-  versions = {g.grader for g in samples.read_grades(output).values()}
+  graded = samples.read_grades(output)
+  versions = {g.grader for g in graded.values()}
   others = versions - {grader.version()}
   if others:
     raise ValueError(
       f"{output} was written by grader {min(others)}, and this is"
       f" {grader.version()}; delete it, or give another --output"
     )
+  for sampled in problems:
+    if sampled.problem.problem_id in graded:
+      try:
+        clusters.check_graded(sampled, graded[sampled.problem.problem_id])
+      except ValueError as error:
+        raise ValueError(f"{output}: {error}") from error
 
 
 def _print_summary(graded: Sequence[records.GradedProblem]) -> None:

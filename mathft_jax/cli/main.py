@@ -11,7 +11,7 @@ _COMMANDS = {
   "train": "fine-tunes a generator or an evaluator",
   "decode-and-rerank": "samples, grades, scores and re-ranks solutions",
   "fit": "tells whether a recipe fits a TPU slice, without one",
-  "data": "prepares, checks and splits problems",
+  "data": "prepares problems by split, shows what a model sees",
   "grade": "grades and clusters the answers of candidates",
   "report": "makes the tables and figures of finished runs",
   "convert": "exports a trained model as safetensors",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from mathft_jax import prompts, records, samples
 from mathft_jax.grading import grader
+from mathft_jax.rerank import clusters
 
 SOURCE = "self_generated"
 
@@ -36,7 +37,7 @@ def read(
 
   The candidates must be those of training problems. Raises FileNotFoundError
   if the folder lacks candidates or their grades, and ValueError if a problem
-  was not graded.
+  was not graded, or has other answers now.
   """
   directory = pathlib.Path(directory)
   path = directory / samples.grades_name(grader.GRADER)
@@ -52,6 +53,10 @@ def read(
         f"{path}: problem {problem_id} is not graded; `mathft grade"
         f" {directory}` goes on where it stopped"
       )
+    try:
+      clusters.check_graded(sampled, graded[problem_id])
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from error
     solutions: dict[str, str] = {}
     for candidate in sorted(sampled.candidates, key=lambda c: c.index):
       text = _worked_text(candidate.solution)

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import itertools
+import json
 import multiprocessing
 import pathlib
 from collections.abc import (
@@ -139,7 +141,25 @@ def grade_problem(sampled: SampledProblem) -> GradedProblem:
     grader=grader.version(),
     grades={c.index: by_answer[c.answer] for c in [*greedy, *candidates]},
     clusters=tuple(clusters),
+    answers_sha256=_answers_sha256(sampled),
   )
+
+
+def check_graded(sampled: SampledProblem, graded: GradedProblem) -> None:
+  """Raises ValueError if grades are of other answers than the candidates'."""
+  if graded.answers_sha256 != _answers_sha256(sampled):
+    raise ValueError(
+      f"problem {sampled.problem.problem_id!r} has other answers, or another"
+      " reference, than when it was graded; delete the grades file, or grade"
+      " into another one"
+    )
+
+
+def _answers_sha256(sampled: SampledProblem) -> str:
+  greedy = [sampled.greedy] if sampled.greedy else []
+  by_index = {c.index: c.answer for c in [*greedy, *sampled.candidates]}
+  what = [sampled.problem.reference_answer, sorted(by_index.items())]
+  return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def grade_problems(

@@ -193,7 +193,19 @@ def _solved_problem(
   def text(name: str, default: str | None = None) -> str:
     if default is not None and value(name) is None:
       return default
-    return field(row, fields.get(name, name), where)
+    theirs = fields.get(name, name)
+    if theirs == name and name not in row:
+      raise ValueError(
+        f"{where}: field {name!r} is missing; the row has {sorted(row)}; if one"
+        f" of these is it, say so by --field {name}=NAME (JsonLinesData.fields)"
+      )
+    given = row.get(theirs)
+    if name == "answer" and type(given) in (int, float):
+      return str(given)
+    found = field(row, theirs, where)
+    if name in ("problem", "solution") and not found.strip():
+      raise ValueError(f"{where}: field {theirs!r} is blank")
+    return found
 
   problem = text("problem")
   problem_id = text("problem_id", default=text_id(problem))

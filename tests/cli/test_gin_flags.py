@@ -199,7 +199,8 @@ def test_flags_reach_what_files_name_or_import(toy, folder):
   flags = [
     "RULE=@gin_toy.Nucleus()",
     "gin_toy.Nucleus.p=0.5",
-    "run.stages=(1,)",
+    # Other tests leave functions of the name "run" behind.
+    "gin_toy.run.stages=(1,)",
   ]
   assert _call(toy, file, flags=flags) == ((1,), "", toy.Nucleus(0.5))
 

@@ -151,6 +151,29 @@ def test_grades_of_other_problems_are_not_continued(candidates, capsys):
   assert "'z'" in capsys.readouterr().err
 
 
+def test_grades_of_other_answers_are_not_continued(candidates, capsys):
+  assert grade.main([str(candidates)]) == 0
+  path = candidates / samples.shard_name(0, 1)
+  before = path.read_text()
+  for old, new in (
+    ('"reference_answer": "4"', '"reference_answer": "5"'),
+    ('"answer": "5"', '"answer": "6"'),
+  ):
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    assert grade.main([str(candidates)]) == 2
+    error = capsys.readouterr().err
+    assert "'a' has other answers, or another reference" in error
+  path.write_text(before)
+  assert grade.main([str(candidates)]) == 0
+
+
+def test_no_candidates_are_an_error(candidates, capsys):
+  (candidates / samples.shard_name(0, 1)).write_text("")
+  assert grade.main([str(candidates)]) == 2
+  assert "holds no problem" in capsys.readouterr().err
+
+
 def test_grades_of_another_grader_are_not_continued(candidates, capsys):
   output = candidates / "other.jsonl"
   with samples.JsonLinesStore(output) as store:

@@ -55,6 +55,13 @@ def test_at_most_so_many_a_problem(folder):
   assert [row.solution for row in rows] == ["2 + 2 = 4", "It is \\boxed{4}."]
 
 
+def test_candidates_that_changed_since_they_were_graded_are_refused(folder):
+  path = folder / samples.shard_name(0, 1)
+  path.write_text(path.read_text().replace('"answer": "5"', '"answer": "4"'))
+  with pytest.raises(ValueError, match="'p' has other answers"):
+    list(self_generated.read(folder, 1))
+
+
 def test_candidates_without_grades_say_what_grades_them(folder):
   path = folder / samples.grades_name(grader.GRADER)
   path.write_text("")

@@ -50,6 +50,7 @@ _WORD = "|".join(
   )
 )
 _PARTS_OF_DIGITS = re.compile(rf"(\d+)[ -]({'|'.join(_PARTS)})", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?:negative|minus) (?!negative|minus)", re.IGNORECASE)
 _RUN = re.compile(
   rf"(?:an? (?=(?:{_WORD})(?![A-Za-z])))?(?:{_WORD})"
   rf"(?:(?: |-| and | and a )(?:{_WORD})(?![A-Za-z]))*(?![A-Za-z-])",
@@ -63,6 +64,10 @@ def in_digits(text: str) -> str:
   A text that begins with none is returned as it is, and so is one that begins
   with an ordinal.
   """
+  negative = _NEGATIVE.match(text)
+  if negative:
+    number = in_digits(text[negative.end() :])
+    return f"-{number}" if number[:1].isdecimal() else text
   parts = _PARTS_OF_DIGITS.fullmatch(text)
   if parts:
     return f"{parts[1]}/{_PARTS[parts[2].lower()]}"
