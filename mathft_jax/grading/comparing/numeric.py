@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -247,14 +247,17 @@ def value_with(
   """The value where `lookup` gives the variables'; None where it has none.
 
   With `is_real` there is none where any part of the tree is not real. Raises
-  BoundExceeded where a number gets too large.
+  BoundExceeded where a number gets too large, or is none that mpmath computes:
+  what is not known must not pass for what does not exist.
   """
   try:
     return _evaluate(tree, lookup, is_real)
   except trees.BoundExceeded:
     raise
-  except (ValueError, ArithmeticError, TypeError, NotImplementedError):
+  except (ValueError, ArithmeticError):  # A pole, a domain: mpmath's own words.
     return None
+  except NotImplementedError as error:
+    raise trees.BoundExceeded(f"a value not computed: {error}") from error
 
 
 def real_value(tree: trees.Tree) -> Any:
@@ -458,6 +461,12 @@ def _floor(context: Any, x: Any) -> Any:
   return nearest if abs(x - nearest) < _NOISE else context.floor(x)
 
 
+def _ordered(args: Sequence[Any]) -> Sequence[Any]:
+  if any(arg.imag != 0 for arg in args):
+    raise _Undefined("complex numbers have no order")
+  return [arg.real for arg in args]
+
+
 def _log(context: Any, x: Any, base: Any) -> Any:
   return context.log(x) / context.log(base)
 
@@ -480,8 +489,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
   "conjugate": lambda context, x: context.conj(x),
   "sgn": lambda context, x: context.sign(x),
   "percent": lambda context, x: x / 100,
-  "min": lambda context, *args: min(args),
-  "max": lambda context, *args: max(args),
+  "min": lambda context, *args: min(_ordered(args)),
+  "max": lambda context, *args: max(_ordered(args)),
   "log": _log,
   "sin": _named("sin"),
   "cos": _named("cos"),

@@ -144,3 +144,34 @@ def test_functions_are_compared_where_they_are_real(first, second, is_same):
 )
 def test_antiderivatives_differ_by_a_constant(first, second, verdict):
   assert numeric.differ_by_constant(_tree(first), _tree(second)) is verdict
+
+
+def _tree(text: str) -> trees.Tree:
+  return parse.parse(normalize.normalize(text)).tree
+
+
+def test_complex_numbers_have_no_least_one():
+  for text in ("\\min(i, 2)", "\\max(2, 1 + i)"):
+    assert numeric.value_at(_tree(text), 0) is None
+  assert numeric.value_at(_tree("\\max(i^2, -3)"), 0) == -1
+
+
+def test_what_is_not_computed_is_no_gap_and_a_fault_is_none(monkeypatch):
+  """Else it would pass for a point where an expression has no value."""
+
+  def refuses(error):
+    def compute(context, x):
+      raise error
+
+    return compute
+
+  tree = trees.Call("sin", (trees.number(2),))
+  for error, raised in (
+    (NotImplementedError("here"), trees.BoundExceeded),
+    (TypeError("ours"), TypeError),
+  ):
+    numeric.value_at.cache_clear()
+    monkeypatch.setitem(numeric._OPERATIONS, "sin", refuses(error))
+    with pytest.raises(raised):
+      numeric.value_at(tree, 0)
+  numeric.value_at.cache_clear()
