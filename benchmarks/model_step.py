@@ -93,19 +93,19 @@ def measure(scan_layers: bool) -> dict[str, float]:
     return losses.token_cross_entropy(logits, rows, jnp.ones(rows.shape))[0]
 
   def decode(params):
-    logits, (keys, values) = apply(params, prompts)
+    _, (keys, values) = apply(params, prompts, with_head=False)
     cache = prefix_cache.from_prompts(
       keys,
       values,
-      jnp.full(_NUM_PROMPTS, _PROMPT_LENGTH),
+      jnp.full(_NUM_PROMPTS, _PROMPT_LENGTH - 1),
       rows_per_prompt=_NUM_SAMPLES,
       max_generated=_MAX_TOKENS,
       stacked=scan_layers,
     )
     return generate.generate(
       lambda tokens, cache: apply(params, tokens, cache=cache),
-      logits[:, -1],
       cache,
+      prompts[:, -1],
       jax.random.split(jax.random.key(1), _NUM_PROMPTS * _NUM_SAMPLES),
       next_token=sampling.Nucleus(),
       eos_id=-1,  # Never: all rows run to the end.

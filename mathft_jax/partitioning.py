@@ -219,6 +219,20 @@ def spec(
   return PartitionSpec(*divided)
 
 
+def abstract(
+  x: jax.ShapeDtypeStruct,
+  logical_axes: Sequence[str | None],
+  mesh: Mesh | None,
+  rules: Rules = STANDARD_RULES,
+) -> jax.ShapeDtypeStruct:
+  """A shape that lies as `constrain` lays its array; without a mesh nowhere."""
+  if mesh is None:
+    return x
+  with activation_rules(mesh, rules):
+    sharding = NamedSharding(mesh, spec(x.shape, logical_axes))
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
 def num_shards(logical_axis: str, size: int) -> int:
   """Into how many parts `constrain` cuts an axis of this size."""
   mesh = jax.sharding.get_abstract_mesh()

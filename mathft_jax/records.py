@@ -12,7 +12,7 @@ from typing import Any, Literal
 # The greedy solution is a candidate too, but stands outside 0 ... N - 1.
 GREEDY_INDEX = -1
 
-FinishReason = Literal["eos", "length"]
+FinishReason = Literal["eos", "length", "stop"]
 
 
 @dataclasses.dataclass(frozen=True)

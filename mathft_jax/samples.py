@@ -10,7 +10,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from mathft_jax import jsonl, records
@@ -31,6 +31,21 @@ def shard_name(shard: int, num_shards: int) -> str:
       f" {num_shards - 1}"
     )
   return f"candidates-{shard:05d}-of-{num_shards:05d}.jsonl"
+
+
+def drawn_name(shard: int, num_shards: int) -> str:
+  """The file of candidates whose problems are not in a shard yet.
+
+  Its rows are those of `drawn_row`; it is there while the shard is filled.
+  """
+  return shard_name(shard, num_shards).replace("candidates", "drawn", 1)
+
+
+def drawn_row(candidate: records.Candidate) -> dict[str, Any]:
+  """A row of one candidate, for a store whose key is "sample"."""
+  sample = f"{candidate.problem_id} {candidate.index}"
+  row = {"sample": sample, "problem_id": candidate.problem_id}
+  return row | candidate.to_json()
 
 
 def grades_name(grader: str) -> str:
@@ -73,13 +88,20 @@ class JsonLinesStore:
     Raises ValueError for a row without the key, one whose key is there
     already, and one that holds NaN or an infinity.
     """
-    key = _key_of(row, self.key, f"a new row for {self.path}")
-    if key in self.finished:
-      raise ValueError(f"{self.path} has a row for {self.key} {key!r} already")
-    self._file.write(_line(row, self.path))
+    self.extend([row])
+
+  def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as `append` does; all are on disk once it returns."""
+    for row in rows:
+      key = _key_of(row, self.key, f"a new row for {self.path}")
+      if key in self.finished:
+        raise ValueError(
+          f"{self.path} has a row for {self.key} {key!r} already"
+        )
+      self._file.write(_line(row, self.path))
+      self.finished.add(key)
     self._file.flush()
     os.fsync(self._file.fileno())
-    self.finished.add(key)
 
   def close(self) -> None:
     self._file.close()
@@ -144,6 +166,16 @@ def read_candidates(
       seen[problem_id] = where
       problems.append(sampled)
   return problems
+
+
+def read_drawn(
+  path: str | os.PathLike[str],
+) -> dict[str, dict[int, records.Candidate]]:
+  """The candidates of rows of `drawn_row`, by problem id and index."""
+  drawn: dict[str, dict[int, records.Candidate]] = {}
+  for _, candidate in _read_records(pathlib.Path(path), _drawn_candidate):
+    drawn.setdefault(candidate.problem_id, {})[candidate.index] = candidate
+  return drawn
 
 
 def read_grades(
@@ -314,6 +346,11 @@ def _checked_candidate(candidate: records.Candidate) -> records.Candidate:
   _check_type(candidate.num_tokens, "num_tokens", int)
   _check_type(candidate.log_prob, "log_prob", (int, float))
   return candidate
+
+
+def _drawn_candidate(row: dict[str, Any]) -> records.Candidate:
+  _check_type(row["problem_id"], "problem_id", str)
+  return _checked_candidate(records.Candidate.from_json(row["problem_id"], row))
 
 
 def _graded_problem(row: dict[str, Any]) -> records.GradedProblem:

@@ -63,7 +63,7 @@ def read(
       folded = " ".join(text.split())
       if not graded[problem_id].grades[candidate.index].is_correct:
         on_left_out(INCORRECT)
-      elif candidate.finish_reason != "eos":
+      elif candidate.finish_reason == "length":
         on_left_out(CUT_OFF)
       elif folded in solutions:
         on_left_out(REPEATED)

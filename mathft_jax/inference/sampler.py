@@ -1,39 +1,61 @@
 """Problems to candidates."""
 
+import bisect
 import dataclasses
-import functools
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
 
 from mathft_jax import partitioning, prompts, records
-from mathft_jax.decoding import sampling
+from mathft_jax.decoding import sampling, slots
 from mathft_jax.grading import extract
+from mathft_jax.inference import engine as engine_lib
 from mathft_jax.models import decoder_model
+
+# Fewer rows have their products computed in another way, with other roundings
+# (seen on CPUs), so that candidates would depend on how many there are.
+_FEWEST_SLOTS = 64
+# How many samples of a problem are drawn side by side, where it has as many.
+# More share a prompt's keys, fewer wait for the last of a problem.
+_ROWS_PER_LANE = 16
+
+Drawn = Mapping[str, Mapping[int, records.Candidate]]
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
   """How candidates are drawn; the paper's setting is the default (§4.1).
 
-  `prompts_per_batch` problems are sampled at once, `num_candidates` rows each.
-  A prompt longer than `max_prompt_tokens` is an error. A candidate without EOS
-  after `max_tokens` ends there. `takes_last_number` is for solutions that
-  may state no answer, as those of GSM8K (`grading.extract`).
+  `num_slots` candidates are decoded at a time, whichever problems they are of;
+  results do not depend on it. A prompt longer than `max_prompt_tokens` is an
+  error. A candidate without EOS after `max_tokens` ends there, and one that
+  comes to contain a text of `stop` ends before it. Every `steps_per_call`
+  tokens what has ended is taken out, and new prompts come in.
+  `takes_last_number` is for solutions that may state no answer, as those of
+  GSM8K (`grading.extract`).
+
+  Raises ValueError for fewer than 64 slots.
   """
 
   num_candidates: int = 64
   next_token: sampling.NextToken = sampling.Nucleus()
   max_prompt_tokens: int = 256
   max_tokens: int = 512
-  prompts_per_batch: int = 8
+  num_slots: int = 512
+  steps_per_call: int = 16
   seed: int = 0
+  stop: tuple[str, ...] = ()
   takes_last_number: bool = False
+
+  def __post_init__(self):
+    if self.num_slots < _FEWEST_SLOTS:
+      raise ValueError(
+        f"num_slots is {self.num_slots}; it must be at least {_FEWEST_SLOTS},"
+        " below which roundings, and so candidates, would depend on it"
+      )
 
   def describe(self) -> dict[str, Any]:
     """What a candidates file says of how it came about."""
@@ -42,19 +64,35 @@ class SamplingConfig:
       "seed": self.seed,
       "max_tokens": self.max_tokens,
       "takes_last_number": self.takes_last_number,
+      **({"stop": list(self.stop)} if self.stop else {}),
       **sampling.describe(self.next_token),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """What a run of the sampler has done since it was started.
+
+  `occupancy` is the share of slots that had a candidate to work on.
+  """
+
+  num_problems: int
+  num_candidates: int
+  num_tokens: int
+  num_steps: int
+  occupancy: float
 
 
 class Sampler:
   """Draws candidates from a generator; compiled once for each batch shape.
 
-  Rows and their keys and values lie on the devices that the parameters lie on,
-  as rows do in training.
+  Slots and their keys and values lie on the devices that the parameters lie
+  on, as rows do in training.
 
   The random numbers of a candidate are a function of (seed, problem_id,
-  index). Batches are laid out by the list of problems alone, so a run that
-  skips finished problems computes the others in the same rows.
+  index). What it becomes does not depend on the other candidates, nor on the
+  slots; where products of matrices round alike for any number of rows from 64
+  on, as in float32 on a CPU, not in a single bit.
   """
 
   def __init__(
@@ -67,31 +105,26 @@ class Sampler:
     self._model = model
     self._config = config
     self._shots = tuple(shots)
-    self._generate = partitioning.jit_by_mesh(
-      functools.partial(model.generate, max_tokens=config.max_tokens),
-      static_argnames=("next_token",),
+    self._engine = engine_lib.Engine(
+      model, config.next_token, steps_per_call=config.steps_per_call
     )
 
-  def lower(self, params: Any) -> jax.stages.Lowered:
-    """The compiled program of a full batch of candidates, not compiled yet.
+  @property
+  def num_per_problem(self) -> int:
+    """Candidates of each problem, the greedy one among them."""
+    return self._config.num_candidates + 1
 
-    `params` may be shapes with shardings, of devices that are not there.
+  def lower(
+    self, params: Any, is_greedy: bool = False
+  ) -> tuple[jax.stages.Lowered, slots.Slots]:
+    """The program that decodes in all slots, and the shapes of these.
+
+    It is that of `greedy` or that of `sample`, not compiled yet. `params` may
+    be shapes with shardings, of devices that are not there.
     """
-    config = self._config
-    num_prompts = config.prompts_per_batch
-    keys = jax.eval_shape(
-      _row_keys,
-      jax.eval_shape(lambda: jax.random.key(0)),
-      jax.ShapeDtypeStruct((num_prompts,), jnp.uint32),
-      jax.ShapeDtypeStruct((config.num_candidates,), jnp.int32),
-    )
-    shape = num_prompts, config.max_prompt_tokens
-    return self._generate(params).lower(
-      params,
-      jax.ShapeDtypeStruct(shape, jnp.int32),
-      jax.ShapeDtypeStruct(shape[:1], jnp.int32),
-      jax.ShapeDtypeStruct(keys.shape, keys.dtype),
-      next_token=config.next_token,
+    per_problem = 1 if is_greedy else self.num_per_problem
+    return self._engine.lower(
+      params, self._shape(params, per_problem, self._config.num_slots)
     )
 
   def sample(
@@ -101,28 +134,31 @@ class Sampler:
     *,
     generator: str,
     finished: Collection[str] = (),
+    drawn: Drawn | None = None,
+    on_drawn: Callable[[Sequence[records.Candidate]], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
   ) -> Iterator[records.SampledProblem]:
     """Yields each problem that is not in `finished` with all its candidates.
 
-    Problems with short prompts come first.
+    Problems with short prompts come first, whenever their candidates end.
+    Those in `drawn`, by problem id and index, are not drawn again; `on_drawn`
+    is told of each new one once it has ended, `on_progress` now and then.
     Raises ValueError for a prompt that is too long.
     """
-    greedy: dict[str, records.Candidate] = {}
-    for problem, candidates in self._batches(
-      params, problems, finished, sampling.Greedy(), [records.GREEDY_INDEX]
-    ):
-      greedy[problem.problem_id] = candidates[0]
-    for problem, candidates in self._batches(
+    indices = [records.GREEDY_INDEX, *range(self._config.num_candidates)]
+    for problem, candidates in self._draw(
       params,
-      problems,
-      finished,
-      self._config.next_token,
-      range(self._config.num_candidates),
+      [p for p in problems if p.problem_id not in finished],
+      indices,
+      drawn or {},
+      on_drawn,
+      on_progress,
     ):
+      greedy, *others = (candidates[index] for index in indices)
       yield records.SampledProblem(
         problem=problem,
-        greedy=greedy[problem.problem_id],
-        candidates=tuple(candidates),
+        greedy=greedy,
+        candidates=tuple(others),
         generator=generator,
         sampling=self._describe(),
       )
@@ -131,61 +167,102 @@ class Sampler:
     self, params: Any, problems: Sequence[records.Problem]
   ) -> list[records.Candidate]:
     """The greedy candidate of each problem, in the order of the problems."""
+    index = records.GREEDY_INDEX
     found = {
-      problem.problem_id: candidates[0]
-      for problem, candidates in self._batches(
-        params, problems, (), sampling.Greedy(), [records.GREEDY_INDEX]
-      )
+      problem.problem_id: candidates[index]
+      for problem, candidates in self._draw(params, problems, [index], {})
     }
     return [found[problem.problem_id] for problem in problems]
 
-  def _batches(
+  def _draw(
     self,
     params: Any,
     problems: Sequence[records.Problem],
-    finished: Collection[str],
-    next_token: sampling.NextToken,
     indices: Sequence[int],
-  ) -> Iterator[tuple[records.Problem, list[records.Candidate]]]:
-    config = self._config
-    rows = config.prompts_per_batch * config.num_candidates
-    # As many prompts as give about the same number of rows.
-    num_prompts = max(1, rows // len(indices))
-    num_prompts = min(num_prompts, _round_up(len(problems), 8))
-    problems = self._by_length(problems)
-    for start in range(0, len(problems), num_prompts):
-      batch = problems[start : start + num_prompts]
-      if all(problem.problem_id in finished for problem in batch):
-        continue
-      tokens, lengths = self._prompts(batch, num_prompts)
-      generated = self._generate(params)(
-        params,
-        tokens,
-        lengths,
-        self._keys(batch, num_prompts, indices),
-        next_token=next_token,
+    drawn: Drawn,
+    on_drawn: Callable[[Sequence[records.Candidate]], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+  ) -> Iterator[tuple[records.Problem, Mapping[int, records.Candidate]]]:
+    """Problems with their candidates by index, short prompts first."""
+    tokens = {p.problem_id: self._prompt(p) for p in problems}
+    problems = sorted(problems, key=lambda p: len(tokens[p.problem_id]))
+    found = {
+      problem.problem_id: dict(drawn.get(problem.problem_id, {}))
+      for problem in problems
+    }
+    jobs = [
+      self._job(name, tokens[name], sorted(set(indices) - found[name].keys()))
+      for name in found
+    ]
+    num_wanted = sum(len(job.indices) for job in jobs)
+    shape = self._shape(params, len(indices), num_wanted)
+    run = self._engine.start(params, shape, self._config.seed)
+    for job in jobs:
+      run.submit(job)
+    num_yielded = num_candidates = 0
+    while True:
+      # In order, so that files do not depend on what ended first.
+      while num_yielded < len(problems):
+        problem = problems[num_yielded]
+        if len(found[problem.problem_id]) < len(indices):
+          break
+        yield problem, found.pop(problem.problem_id)
+        num_yielded += 1
+      if not run.has_work:
+        return
+      new = [self._candidate(sample) for sample in self._step(run)]
+      for candidate in new:
+        found[candidate.problem_id][candidate.index] = candidate
+      num_candidates += len(new)
+      on_drawn(new)
+      on_progress(
+        Progress(
+          num_problems=num_yielded,
+          num_candidates=num_candidates,
+          num_tokens=run.work.num_tokens,
+          num_steps=run.work.num_steps,
+          occupancy=run.work.occupancy(shape.num_rows),
+        )
       )
-      generated = partitioning.to_host(generated)
-      for i, problem in enumerate(batch):
-        if problem.problem_id not in finished:
-          yield (
-            problem,
-            [
-              self._candidate(problem, index, generated, i * len(indices) + j)
-              for j, index in enumerate(indices)
-            ],
-          )
 
-  def _by_length(
-    self, problems: Sequence[records.Problem]
-  ) -> list[records.Problem]:
-    """Problems with the shortest prompt first.
+  def _step(self, run: engine_lib.Run) -> list[engine_lib.Sample]:
+    samples = run.step()
+    if self._config.stop:
+      for sample in run.running():
+        if self._stopped_at(sample) is not None:
+          run.cancel(sample.name, [sample.index])
+          samples.append(sample)
+    return samples
 
-    A batch runs until its longest solution ends, and solutions of long
-    problems tend to be long.
-    """
-    encode = self._model.vocabulary.encode
-    return sorted(problems, key=lambda problem: len(encode(problem.text)))
+  def _stopped_at(self, sample: engine_lib.Sample) -> int | None:
+    """After how many tokens the text contains one of `stop`."""
+
+    def contains(num_tokens: int) -> bool:
+      text = self._text(sample.tokens[:num_tokens])
+      return any(stop in text for stop in self._config.stop)
+
+    num_tokens = len(sample.tokens) - sample.has_ended
+    if not contains(num_tokens):
+      return None
+    return bisect.bisect_left(range(num_tokens), True, key=contains)
+
+  def _shape(
+    self, params: Any, per_problem: int, num_wanted: int
+  ) -> engine_lib.Shape:
+    """Slots for so many candidates; powers of two, so that shapes are few."""
+    config = self._config
+    num_rows = max(_FEWEST_SLOTS, min(config.num_slots, _power(num_wanted)))
+    rows_per_lane = min(_ROWS_PER_LANE, _power(per_problem + 1) // 2)
+    mesh = partitioning.mesh_of(params)
+    shards = partitioning.num_row_shards(mesh) if mesh else 1
+    num_lanes = _round_up(-(-num_rows // rows_per_lane), shards)
+    return engine_lib.Shape(
+      num_lanes=num_lanes,
+      rows_per_lane=rows_per_lane,
+      num_requests=per_problem,
+      prompt_capacity=config.max_prompt_tokens,
+      max_tokens=config.max_tokens,
+    )
 
   def _describe(self) -> dict[str, Any]:
     described = self._config.describe()
@@ -193,76 +270,63 @@ class Sampler:
       described["shots"] = [shot.problem.problem_id for shot in self._shots]
     return described
 
-  def _prompts(
-    self, batch: Sequence[records.Problem], num_prompts: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded prompts [P, T] and their lengths [P]."""
+  def _prompt(self, problem: records.Problem) -> list[int]:
+    text = prompts.few_shot_inputs(
+      [shot.texts for shot in self._shots], problem.text
+    )
+    ids = [self._model.start_id, *self._model.vocabulary.encode(text)]
     longest = self._config.max_prompt_tokens
-    tokens = np.zeros((num_prompts, longest), np.int32)
-    lengths = np.ones((num_prompts,), np.int32)
-    for i, problem in enumerate(batch):
-      text = prompts.few_shot_inputs(
-        [shot.texts for shot in self._shots], problem.text
+    if len(ids) > longest:
+      raise ValueError(
+        f"the prompt of problem {problem.problem_id} has {len(ids)} tokens,"
+        f" more than max_prompt_tokens = {longest}; raise it"
       )
-      ids = [self._model.start_id, *self._model.vocabulary.encode(text)]
-      if len(ids) > longest:
-        raise ValueError(
-          f"the prompt of problem {problem.problem_id} has {len(ids)} tokens,"
-          f" more than max_prompt_tokens = {longest}; raise it"
-        )
-      tokens[i, : len(ids)] = ids
-      lengths[i] = len(ids)
-    return tokens, lengths
+    return ids
 
-  def _keys(
-    self,
-    batch: Sequence[records.Problem],
-    num_prompts: int,
-    indices: Sequence[int],
-  ) -> Key[Array, " B"]:
-    hashes = [_hash(problem.problem_id) for problem in batch]
-    hashes += [0] * (num_prompts - len(batch))
-    return _row_keys(
-      jax.random.key(self._config.seed),
-      np.asarray(hashes, np.uint32),
-      np.asarray(indices, np.int32),
+  def _job(
+    self, problem_id: str, tokens: Sequence[int], indices: Sequence[int]
+  ) -> engine_lib.Job:
+    return engine_lib.Job(
+      name=problem_id,
+      tokens=tokens,
+      prompt_hash=_hash(problem_id),
+      indices=indices,
+      max_tokens=[self._config.max_tokens] * len(indices),
     )
 
-  def _candidate(
-    self, problem: records.Problem, index: int, generated: Any, row: int
-  ) -> records.Candidate:
-    num_tokens = int(generated.num_tokens[row])
-    has_ended = bool(generated.has_ended[row])
-    ids = generated.tokens[row, : num_tokens - has_ended]
-    solution = self._model.vocabulary.decode([int(i) for i in ids])
+  def _candidate(self, sample: engine_lib.Sample) -> records.Candidate:
+    num_tokens = len(sample.tokens)
+    finish_reason = "eos" if sample.has_ended else "length"
+    solution = self._text(sample.tokens[: num_tokens - sample.has_ended])
+    stopped_at = self._stopped_at(sample) if self._config.stop else None
+    if stopped_at is not None:
+      num_tokens, finish_reason = stopped_at, "stop"
+      text = self._text(sample.tokens[:stopped_at])
+      solution = text[
+        : min(text.find(s) for s in self._config.stop if s in text)
+      ]
     return records.Candidate(
-      problem_id=problem.problem_id,
-      index=index,
+      problem_id=sample.name,
+      index=sample.index,
       solution=solution,
       answer=extract.extract_answer(solution, self._config.takes_last_number),
       num_tokens=num_tokens,
-      log_prob=float(generated.log_probs[row]),
-      finish_reason="eos" if has_ended else "length",
+      log_prob=float(np.sum(sample.log_probs[:num_tokens], dtype=np.float64)),
+      finish_reason=finish_reason,
     )
 
-
-@jax.jit
-def _row_keys(
-  key: Key[Array, ""], hashes: Array, indices: Array
-) -> Key[Array, " B"]:
-  """One key a row: problems outside, indices inside."""
-  by_problem = jax.vmap(jax.random.fold_in, (None, 0))(key, hashes)
-  by_row = jax.vmap(
-    lambda k: jax.vmap(jax.random.fold_in, (None, 0))(
-      k, indices.astype(jnp.uint32)
-    )
-  )(by_problem)
-  return by_row.reshape(-1)
+  def _text(self, tokens: np.ndarray) -> str:
+    return self._model.vocabulary.decode([int(i) for i in tokens])
 
 
 def _hash(problem_id: str) -> int:
   digest = hashlib.sha256(problem_id.encode()).digest()
   return int.from_bytes(digest[:4], "big")
+
+
+def _power(number: int) -> int:
+  """The smallest power of two that is not below a number."""
+  return 1 << max(0, number - 1).bit_length()
 
 
 def _round_up(number: int, step: int) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -127,56 +128,79 @@ def attend_with_cache(
   scale: float,
   softcap: float | None,
 ) -> Float[Array, "B H 1 Dh"]:
-  """One step's attention to the shared prompt and to the row's own suffix.
+  """One step's attention to its prompt, shared, and to the row's own suffix.
 
-  The two parts are one softmax. `cache` already holds this step's keys.
+  The two parts are joined to one softmax. `cache` holds this step's keys.
   """
   of_layer = cache.of_layer(layer)
   rows, heads, _, width = queries.shape
-  prompts, kv_heads = of_layer.prefix_keys.shape[:2]
-  per_prompt = cache.rows_per_prompt
-  groups = heads // kv_heads
-
-  # All rows of a prompt stand in one matrix, so its keys are read once.
-  shape = (prompts, per_prompt, kv_heads, groups, width)
-  by_prompt = queries.reshape(shape).swapaxes(1, 2)
-  by_prompt = by_prompt.reshape(prompts, kv_heads, per_prompt * groups, width)
-  prefix_scores = jnp.matmul(
-    by_prompt,
-    of_layer.prefix_keys.swapaxes(-1, -2),
-    preferred_element_type=jnp.float32,
-  )  # [P, K, R * G, S]
-  prefix_scores = _capped(prefix_scores * scale, softcap)
-  seen = cache.prefix_mask(window)[:, None, None]
-  prefix_scores = jnp.where(seen, prefix_scores, _MASKED)
-
-  by_row = queries.reshape(rows, kv_heads, groups, width)
-  suffix_scores = jnp.matmul(
-    by_row,
-    of_layer.suffix_keys.swapaxes(-1, -2),
-    preferred_element_type=jnp.float32,
-  )  # [B, K, G, Sg]
-  suffix_scores = _capped(suffix_scores * scale, softcap)
-  seen = cache.suffix_mask(window)[None, None, None]
-  suffix_scores = jnp.where(seen, suffix_scores, _MASKED)
+  lanes, kv_heads = of_layer.prefix_values.shape[:2]
+  per_lane, groups = cache.rows_per_lane, heads // kv_heads
 
   def to_rows(x):  # [P, K, R * G, n] -> [B, K, G, n]
-    x = x.reshape(prompts, kv_heads, per_prompt, groups, -1).swapaxes(1, 2)
+    x = x.reshape(lanes, kv_heads, per_lane, groups, -1).swapaxes(1, 2)
     return x.reshape(rows, kv_heads, groups, -1)
 
-  def to_prompts(x):  # [B, K, G, n] -> [P, K, R * G, n]
-    x = x.reshape(prompts, per_prompt, kv_heads, groups, -1).swapaxes(1, 2)
-    return x.reshape(prompts, kv_heads, per_prompt * groups, -1)
-
-  prefix_scores = to_rows(prefix_scores)
-  scores = jnp.concatenate([prefix_scores, suffix_scores], axis=-1)
-  weights = jax.nn.softmax(scores, axis=-1).astype(queries.dtype)
-  split = prefix_scores.shape[-1]
-  from_prefix = jnp.matmul(
-    to_prompts(weights[..., :split]), of_layer.prefix_values
+  # All rows of a lane stand in one matrix, so its prompts' keys are read once.
+  shape = (lanes, per_lane, kv_heads, groups, width)
+  by_lane = queries.reshape(shape).swapaxes(1, 2)
+  by_lane = by_lane.reshape(lanes, kv_heads, per_lane * groups, width)
+  seen = cache.prefix_mask(window).reshape(lanes, 1, per_lane, 1, -1)
+  seen = jnp.broadcast_to(seen, (lanes, 1, per_lane, groups, seen.shape[-1]))
+  from_prefix = _partial_attention(
+    by_lane,
+    of_layer.prefix_keys,
+    of_layer.prefix_values,
+    seen.reshape(lanes, 1, per_lane * groups, -1),
+    scale=scale,
+    softcap=softcap,
   )
-  from_suffix = jnp.matmul(weights[..., split:], of_layer.suffix_values)
-  return (to_rows(from_prefix) + from_suffix).reshape(queries.shape)
+  from_suffix = _partial_attention(
+    queries.reshape(rows, kv_heads, groups, width),
+    of_layer.suffix_keys,
+    of_layer.suffix_values,
+    cache.suffix_mask(window)[:, None, None],
+    scale=scale,
+    softcap=softcap,
+  )
+  mixed = _joined([to_rows(x) for x in from_prefix], from_suffix)
+  return mixed.astype(queries.dtype).reshape(queries.shape)
+
+
+def _partial_attention(
+  queries: Float[Array, "B K n Dh"],
+  keys: Float[Array, "B K Dh S"],
+  values: Float[Array, "B K S Dh"],
+  seen: Bool[Array, "B _ _ S"],
+  *,
+  scale: float,
+  softcap: float | None,
+) -> tuple[Array, Array, Array]:
+  """What a part of the keys adds to a softmax: largest score, weight, sum.
+
+  Weights are relative to the largest score, [B, K, n, 1] as the score is, and
+  the sum over values is [B, K, n, Dh], all in float32.
+  """
+  scores = jnp.matmul(queries, keys, preferred_element_type=jnp.float32)
+  scores = jnp.where(seen, _capped(scores * scale, softcap), _MASKED)
+  largest = jnp.max(scores, axis=-1, keepdims=True)
+  weights = jnp.exp(scores - largest)
+  total = jnp.sum(weights, axis=-1, keepdims=True)
+  mixed = jnp.matmul(
+    weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+  )
+  return largest, total, mixed
+
+
+def _joined(
+  one: Sequence[Float[Array, "B K G _"]],
+  other: Sequence[Float[Array, "B K G _"]],
+) -> Float[Array, "B K G Dh"]:
+  """The softmax over both parts' keys, of which one part may see none."""
+  largest = jnp.maximum(one[0], other[0])
+  shares = [jnp.exp(part[0] - largest) for part in (one, other)]
+  total = shares[0] * one[1] + shares[1] * other[1]
+  return (shares[0] * one[2] + shares[1] * other[2]) / total
 
 
 # Finite, so that a row which sees nothing gives numbers and not NaN.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mathft_jax import losses, partitioning
-from mathft_jax.decoding import generate, prefix_cache, sampling
+from mathft_jax.decoding import generate, prefix_cache, sampling, slots
 from mathft_jax.models import protocol, transformer
 
 # So many logits (256 MiB) of a batch are taken at once: chunks, which compute
@@ -128,33 +128,64 @@ class DecoderModel:
     A prompt starts with `start_id`, which training shifts in before the first
     token. Row b belongs to prompt b // (B / P) and draws from keys[b].
     """
-    logits, (prefix_keys, prefix_values) = self.apply(
-      params, prompts, logit_positions=prompt_lengths - 1
-    )
+    keys_values = self.prefill(params, prompts)
     cache = prefix_cache.from_prompts(
-      prefix_keys,
-      prefix_values,
-      prompt_lengths,
+      *keys_values,
+      prompt_lengths - 1,
       rows_per_prompt=keys.shape[0] // prompts.shape[0],
       max_generated=max_tokens,
       stacked=self.module.config.scan_layers,
     )
-
-    cache = dataclasses.replace(
-      cache, layers=jax.tree.map(_laid_out, cache.layers)
-    )
-
-    def decode_step(tokens, cache):
-      return self.apply(params, tokens, cache=cache)
-
+    last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, axis=1)
     return generate.generate(
-      decode_step,
-      logits[:, 0],
-      cache,
+      functools.partial(self.decode_step, params),
+      _map_cache(lambda x, axes: partitioning.constrain(x, *axes), cache),
+      last[:, 0],
       keys,
       next_token=next_token,
       eos_id=self.vocabulary.eos_id,
     )
+
+  def prefill(
+    self, params: Any, prompts: Int[Array, "P T"]
+  ) -> transformer.KeysValues:
+    """Keys and values of prompts, [L, P, K, T, Dh] each."""
+    return self.apply(params, prompts, with_head=False)[1]
+
+  def decode_step(
+    self,
+    params: Any,
+    tokens: Int[Array, "B 1"],
+    cache: prefix_cache.PrefixCache,
+  ) -> tuple[Float[Array, "B 1 V"], prefix_cache.PrefixCache]:
+    """Logits behind each row's next token, which the cache then holds."""
+    return self.apply(params, tokens, cache=cache)
+
+  def empty_slots(
+    self,
+    *,
+    num_lanes: int,
+    num_places: int,
+    rows_per_lane: int,
+    num_requests: int,
+    prompt_capacity: int,
+    max_tokens: int,
+  ) -> slots.Slots:
+    """Free rows, for `num_requests` requests of each prompt that fits."""
+    config = self.module.config
+    cache = prefix_cache.empty(
+      num_layers=config.num_layers,
+      num_kv_heads=config.num_kv_heads,
+      head_dim=config.head_dim,
+      dtype=config.dtype,
+      num_lanes=num_lanes,
+      num_places=num_places,
+      prompt_capacity=prompt_capacity,
+      rows_per_lane=rows_per_lane,
+      max_generated=max_tokens,
+      stacked=config.scan_layers,
+    )
+    return laid_out(slots.empty(cache, num_requests))
 
 
 def flat_rows(batch: protocol.Batch) -> protocol.Batch:
@@ -165,14 +196,39 @@ def flat_rows(batch: protocol.Batch) -> protocol.Batch:
   return {name: x.reshape(-1, x.shape[-1]) for name, x in batch.items()}
 
 
-def _laid_out(
-  keys_or_values: Float[Array, "*L B K T Dh"],
-) -> Float[Array, "*L B K T Dh"]:
-  """Lies with the rows and heads that attend to it."""
-  layers = ["layers"] * (keys_or_values.ndim - 4)
-  return partitioning.constrain(
-    keys_or_values, *layers, "batch", "kv_heads", "length", "head_dim"
-  )
+def laid_out(state: slots.Slots) -> slots.Slots:
+  """Slots on the devices that `map_with_axes` says."""
+  return map_with_axes(lambda x, axes: partitioning.constrain(x, *axes), state)
+
+
+def map_with_axes(function: Callable[..., Any], state: slots.Slots) -> Any:
+  """function(array, its logical axes) in the place of each array.
+
+  Lanes and rows lie where rows do, so that a lane's prompts, rows and results
+  are on the same devices.
+  """
+  mapped = {
+    field.name: jax.tree.map(
+      lambda x: function(x, ("batch", *[None] * (x.ndim - 1))),
+      getattr(state, field.name),
+    )
+    for field in dataclasses.fields(state)
+    if field.name != "cache"
+  }
+  cache = _map_cache(function, state.cache)
+  return dataclasses.replace(state, cache=cache, **mapped)
+
+
+def _map_cache(function, cache: prefix_cache.PrefixCache) -> Any:
+  """Keys and values lie with the rows and heads that attend to them."""
+
+  def call(x):
+    if x.ndim < 4:  # Lengths and the like.
+      return function(x, ("batch", *[None] * (x.ndim - 1)))
+    layers = ["layers"] * (x.ndim - 4)
+    return function(x, (*layers, "batch", "kv_heads", None, None))
+
+  return jax.tree.map(call, cache)
 
 
 def _gather_head(kernel: Float[Array, "D V"]) -> Float[Array, "D V"]:

@@ -79,18 +79,15 @@ def train_step(
   )
 
 
-def sample(
+def decode(
   config: transformer.TransformerConfig,
-  num_prompts: int,
-  prompt_length: int,
-  num_candidates: int,
-  max_tokens: int,
+  num_rows: int,
+  num_steps: int,
+  length: int,
 ) -> float:
-  """FLOPs of drawing candidates that all are `max_tokens` long."""
-  prompts = forward(config, num_prompts, prompt_length, num_logits=1)
-  rows = num_prompts * num_candidates
-  whole = forward(config, rows, prompt_length + max_tokens, max_tokens)
-  return prompts + whole - forward(config, rows, prompt_length, 0)
+  """FLOPs of steps of decoding, a token a row each behind length - 1 others."""
+  whole = forward(config, num_rows, length, num_logits=1)
+  return num_steps * (whole - forward(config, num_rows, length - 1, 0))
 
 
 def matrix_params_per_layer(config: transformer.TransformerConfig) -> int:

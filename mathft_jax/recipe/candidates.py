@@ -13,7 +13,9 @@ from mathft_jax import records, samples
 from mathft_jax.grading import grader
 from mathft_jax.inference import sampler as sampler_lib
 from mathft_jax.inference import scorer as scorer_lib
+from mathft_jax.recipe import decoding_progress
 from mathft_jax.rerank import clusters
+from mathft_jax.training import metric_writer
 
 Facts = Mapping[str, Any]
 
@@ -36,20 +38,44 @@ def decode(
   *,
   generator: str,
 ) -> Facts:
-  """Draws the candidates of all problems."""
+  """Draws the candidates of all problems.
+
+  Each candidate is on disk soon after it has ended, so that a kill costs those
+  that were being drawn; problems are in an order that does not depend on what
+  ended first, so that a run which was killed leaves the same bytes as another.
+  How it went is in `decoding/metrics.jsonl`.
+  """
+  drawn_path = directory / samples.drawn_name(0, 1)
   with (
     samples.JsonLinesStore(directory / samples.shard_name(0, 1)) as store,
-    _progress(len(problems), store) as progress,
+    samples.JsonLinesStore(drawn_path, key="sample") as drawn,
+    metric_writer.MetricWriter(directory / "decoding") as writer,
   ):
-    for sampled in sampler.sample(
-      params,
-      problems,
-      generator=generator,
-      finished=frozenset(store.finished),
-    ):
-      store.append(sampled.to_json())
-      progress.update()
-  return _facts(directory)
+    finished = frozenset(store.finished)
+    begun = {
+      problem_id: candidates
+      for problem_id, candidates in samples.read_drawn(drawn_path).items()
+      if problem_id not in finished
+    }
+    num_done = len(finished) * sampler.num_per_problem
+    with decoding_progress.DecodingProgress(
+      directory.name,
+      len(problems) * sampler.num_per_problem,
+      num_done + sum(map(len, begun.values())),
+      writer,
+    ) as progress:
+      for sampled in sampler.sample(
+        params,
+        problems,
+        generator=generator,
+        finished=finished,
+        drawn=begun,
+        on_drawn=lambda new: drawn.extend(map(samples.drawn_row, new)),
+        on_progress=progress.update,
+      ):
+        store.append(sampled.to_json())
+  drawn_path.unlink()
+  return {**_facts(directory), **progress.facts}
 
 
 def copy(source: str, directory: pathlib.Path) -> Facts:

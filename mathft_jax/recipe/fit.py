@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 
 from mathft_jax import chips, partitioning
 from mathft_jax.data import vocabulary
-from mathft_jax.decoding import sampling
 from mathft_jax.inference import sampler, scorer
 from mathft_jax.models import (
   decoder_model,
@@ -39,13 +38,15 @@ class Training:
 class Sampling:
   """A sampler's program; parameters lie as in the `placed` training.
 
-  Without one they lie on the first device, where a restored model lies.
+  Without one they lie on the first device, where a restored model lies. With
+  `is_greedy` each problem has one candidate, as in validation.
   """
 
   name: str
   model: Model
   config: sampler.SamplingConfig
   placed: finetune.TrainingConfig | None
+  is_greedy: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,19 +129,22 @@ def lower(part: Part, devices: Sequence[Any]) -> program.Program:
   model_config = part.model.module.config
   if isinstance(part, Sampling):
     config = part.config
+    lowered, slots = sampler.Sampler(part.model, config).lower(
+      params, part.is_greedy
+    )
     return program.Program(
       part.name,
-      sampler.Sampler(part.model, config).lower(params),
+      lowered,
       mesh,
-      {"parameters": params},
-      flops.sample(
+      {"parameters": params, "slots": slots},
+      flops.decode(
         model_config,
-        config.prompts_per_batch,
-        config.max_prompt_tokens,
-        config.num_candidates,
-        config.max_tokens,
+        slots.tokens.shape[0],
+        config.steps_per_call,
+        # Half of their solutions stand before tokens on average.
+        config.max_prompt_tokens + config.max_tokens // 2,
       ),
-      max_trips=config.max_tokens,
+      max_trips=config.steps_per_call,
     )
   rows = part.config.rows_per_batch
   return program.Program(
@@ -213,7 +217,7 @@ def advice(part: Part, found: program.Compiled, mesh: Mesh) -> Iterator[str]:
         f"- a smaller loss_chunk_length than {part.model.loss_chunk_length}"
       )
   elif isinstance(part, Sampling):
-    yield "- fewer prompts_per_batch, or shorter max_tokens"
+    yield "- fewer num_slots, or shorter max_tokens"
   else:
     yield "- fewer rows_per_batch"
   yield "- a larger slice, or one with more memory a chip"
@@ -232,14 +236,9 @@ def parts_of_training(
   parts: list[Part] = [Training("train step", model, training)]
   if isinstance(make_evaluate, validation.GreedyAccuracy):
     given = make_evaluate.sampling
-    # As `Sampler.greedy` lays batches out.
-    config = dataclasses.replace(
-      given,
-      prompts_per_batch=given.prompts_per_batch * given.num_candidates,
-      num_candidates=1,
-      next_token=sampling.Greedy(),
+    parts.append(
+      Sampling("validation's sampler", model, given, training, is_greedy=True)
     )
-    parts.append(Sampling("validation's sampler", model, config, training))
   if isinstance(make_evaluate, validation.RerankingAccuracy) and isinstance(
     model, evaluator.Evaluator
   ):

@@ -108,15 +108,13 @@ def test_the_number_of_wanted_logits_counts(make_config):
   assert flops.train(config, 3, 10) == 3 * whole
 
 
-def test_drawing_candidates_reads_the_prompt_once(make_config):
+def test_steps_of_decoding_are_what_rows_grow_by(make_config):
   config = make_config()
-  alone = flops.sample(config, 2, 7, 1, 5)
-  many = flops.sample(config, 2, 7, 4, 5)
-  prompts = flops.forward(config, 2, 7, num_logits=1)
-  assert many - prompts == pytest.approx(4 * (alone - prompts))
-  # A single candidate is one row of prompt and solution, with one logit more.
-  whole = flops.forward(config, 2, 12, num_logits=6)
-  assert alone == pytest.approx(whole)
+  # Rows that grow from 7 tokens to 8, with a logit of the last.
+  grown = flops.forward(config, 4, 8, num_logits=1)
+  alone = grown - flops.forward(config, 4, 7, num_logits=0)
+  assert flops.decode(config, 4, 1, 8) == alone
+  assert flops.decode(config, 8, 5, 8) == 10 * alone
 
 
 def test_a_batch_counts_its_rows_and_pairs(make_config, arith_vocabulary):

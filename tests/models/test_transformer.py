@@ -130,7 +130,7 @@ def test_logits_with_the_cache_are_those_without(case, scan_layers):
     np.testing.assert_allclose(
       logits[:, 0], case.logits[rows, lengths + i], atol=1e-4
     )
-  assert int(cache.num_generated) == _NUM_GENERATED
+  assert cache.num_generated.tolist() == [_NUM_GENERATED] * len(rows)
 
 
 def test_layers_that_are_written_out_have_the_same_gradients(case):

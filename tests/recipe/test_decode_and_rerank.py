@@ -16,7 +16,7 @@ def _flags(run, finished_run, *bindings):
     "--gin.NUM_PROBLEMS=6",
     "--gin.NUM_CANDIDATES=3",
     "--gin.SamplingConfig.max_tokens=8",
-    "--gin.SamplingConfig.prompts_per_batch=2",
+    "--gin.SamplingConfig.num_slots=64",
     *(f"--gin.{binding}" for binding in bindings),
   ]
 

@@ -35,7 +35,7 @@ training = finetune.TrainingConfig(
 parts = [
   fit.Training("train", model, training),
   fit.Sampling("sample", model, sampler.SamplingConfig(
-    num_candidates=4, prompts_per_batch=2, max_prompt_tokens=8, max_tokens=5,
+    num_candidates=4, num_slots=64, max_prompt_tokens=8, max_tokens=5,
     ), training),
   fit.Scoring("score", evaluator.Evaluator(module, words),
     scorer.ScoringConfig(rows_per_batch=4), 16, training),
@@ -103,11 +103,19 @@ def test_gradients_cross_the_axes_that_rows_are_spread_over(on_eight_devices):
 
 def test_sampler_and_scorer_take_the_shards_of_the_training(on_eight_devices):
   params = on_eight_devices["train"][0]["parameters"]
-  for name in ("sample", "score"):
-    arguments, temporary, needed, *_ = on_eight_devices[name]
-    assert arguments == {"parameters": params}
-    # Tokens and lengths are arguments too.
-    assert needed - temporary - params in range(1, 4096)
+  arguments, temporary, needed, *_ = on_eight_devices["score"]
+  assert arguments == {"parameters": params}
+  # Tokens and lengths are arguments too.
+  assert needed - temporary - params in range(1, 4096)
+  arguments, *_ = on_eight_devices["sample"]
+  assert arguments.keys() == {"parameters", "slots"}
+  assert arguments["parameters"] == params
+  # 16 lanes of 4 rows; two prompts of 8 tokens a lane, 5 tokens a row; keys and
+  # values of two layers with two heads of 16 numbers, over all 8 devices.
+  cached = 2 * 2 * (2 * 16) * (16 * 2 * 8 + 64 * 5) * 4 // 8
+  # Rows and results, which are small, over 4 shards of rows.
+  results = 16 * 2 * 5 * (5 + 5) * 4 // 4
+  assert arguments["slots"] - cached - results in range(1, 4096)
 
 
 def test_rows_stay_whole_on_their_devices_when_parameters_are_sharded(
@@ -247,13 +255,20 @@ def test_sampler_and_scorer_take_the_kernel_of_attention_on_a_mesh(tmp_path):
   """Rows of 128 tokens are long enough for it, and it has to know its mesh."""
   pytest.importorskip("libtpu", reason="no TPU compiler: pip install libtpu")
   code = (
-    _MODEL.replace("max_prompt_tokens=8", "max_prompt_tokens=128")
-    .replace("prompts_per_batch=2", "prompts_per_batch=4")
-    .replace(" 16, training)", " 128, training)")
+    _MODEL.replace(" 16, training)", " 128, training)")
     + """
+import jax
+from mathft_jax import partitioning
+from mathft_jax.training import state
 place = topology.devices("v5e:2x4")
-for part in parts[1:]:
-  text = fit.lower(part, place.devices).lowered.compile().as_text()
+mesh = partitioning.make_mesh(training.mesh_shape, place.devices)
+params = state.abstract_params(model, mesh)
+prompts = jax.ShapeDtypeStruct((8, 128), jax.numpy.int32)
+for lowered in (
+  partitioning.jit_by_mesh(model.prefill)(params).lower(params, prompts),
+  fit.lower(parts[2], place.devices).lowered,
+):
+  text = lowered.compile().as_text()
   print("kernels", text.count('custom_call_target="tpu_custom_call"') > 0)
 """
   )

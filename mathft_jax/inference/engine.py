@@ -1,0 +1,456 @@
+"""Jobs to samples: what waits for the slots, and what comes out of them."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from mathft_jax import partitioning, records
+from mathft_jax.decoding import generate, sampling, slots
+from mathft_jax.models import decoder_model
+
+# Prompts whose rows a lane can work on at once: while the last samples of one
+# come to their end, rows that are free begin with the next.
+_PLACES = 2
+# The shortest length that prompts are padded to.
+_SHORTEST = 32
+# Prompts that are prefilled together, and results that are fetched together.
+_PREFILLED = 8
+_FETCHED = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """The sizes of a batch of slots; there is one compiled program for each.
+
+  `num_lanes` x `rows_per_lane` rows decode together, those of a lane the
+  samples of the same one or two prompts. A prompt has `prompt_capacity` tokens
+  at most and `num_requests` samples.
+  """
+
+  num_lanes: int
+  rows_per_lane: int
+  num_requests: int
+  prompt_capacity: int
+  max_tokens: int
+
+  @property
+  def num_rows(self) -> int:
+    return self.num_lanes * self.rows_per_lane
+
+
+_SIZES = (*(field.name for field in dataclasses.fields(Shape)), "num_places")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Samples that are wanted of one prompt.
+
+  Sample i draws from the random numbers of (seed, `prompt_hash`, indices[i])
+  and ends after `max_tokens[i]` tokens at the latest. `tokens` start with the
+  start token.
+  """
+
+  name: str
+  tokens: Sequence[int]
+  prompt_hash: int
+  indices: Sequence[int]
+  max_tokens: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """What was drawn for one index of a job; `tokens` [n] with EOS if it ended.
+
+  `log_probs` [n] are under the model itself, in nats.
+  """
+
+  name: str
+  index: int
+  tokens: np.ndarray
+  log_probs: np.ndarray
+  has_ended: bool
+
+
+@dataclasses.dataclass
+class Work:
+  """What a run has done: steps of all rows, and tokens that these gave."""
+
+  num_steps: int = 0
+  num_tokens: int = 0
+  num_prefilled: int = 0
+
+  def occupancy(self, num_rows: int) -> float:
+    """The share of rows that had a sample to work on."""
+    return self.num_tokens / max(1, self.num_steps * num_rows)
+
+
+class Engine:
+  """Compiled programs for a model and a rule; `start` begins a run of them."""
+
+  def __init__(
+    self,
+    model: decoder_model.DecoderModel,
+    next_token: sampling.NextToken,
+    *,
+    steps_per_call: int,
+  ):
+    self.model = model
+    self.next_token = next_token
+    self.steps_per_call = steps_per_call
+    self.empty = partitioning.jit_by_mesh(
+      model.empty_slots, static_argnames=_SIZES
+    )
+    self.prefill = partitioning.jit_by_mesh(model.prefill)
+    self.insert = partitioning.jit_by_mesh(_insert, donate_argnums=0)
+    self.cancel = partitioning.jit_by_mesh(slots.cancel, donate_argnums=0)
+    self.advance = partitioning.jit_by_mesh(
+      functools.partial(
+        _advance,
+        model,
+        next_token=next_token,
+        num_steps=steps_per_call,
+      ),
+      donate_argnums=1,
+    )
+
+  def start(self, params: Any, shape: Shape, seed: int) -> "Run":
+    """A run without jobs."""
+    return Run(self, params, shape, seed)
+
+  def lower(
+    self, params: Any, shape: Shape
+  ) -> tuple[jax.stages.Lowered, slots.Slots]:
+    """The program that decodes, not compiled yet, and the shapes of its slots.
+
+    `params` may be shapes with shardings, of devices that are not there.
+    """
+    mesh = partitioning.mesh_of(params)
+    state = decoder_model.map_with_axes(
+      lambda x, axes: partitioning.abstract(x, axes, mesh),
+      jax.eval_shape(lambda: self.model.empty_slots(**_sizes(shape))),
+    )
+    return self.advance(params).lower(params, state), state
+
+
+class Run:
+  """A batch of slots at work, and the jobs that wait for a place in it.
+
+  Jobs are begun in the order in which they were submitted.
+  """
+
+  def __init__(self, engine: Engine, params: Any, shape: Shape, seed: int):
+    self._engine = engine
+    self._params = params
+    self._shape = shape
+    self._key = jax.random.key(seed)
+    self._waiting: collections.deque[Job] = collections.deque()
+    self._prefilled: dict[str, tuple[Any, int]] = {}
+    self._slots = engine.empty(params)(**_sizes(shape))
+    # By lane and place; `_is_open` tells which samples are still to come.
+    self._jobs: dict[tuple[int, int], Job] = {}
+    self._is_open = np.zeros(
+      (shape.num_lanes, _PLACES, shape.num_requests), bool
+    )
+    self._num_inserted = 0
+    self.work = Work()
+
+  @property
+  def has_work(self) -> bool:
+    return bool(self._waiting) or bool(self._jobs)
+
+  def submit(self, job: Job) -> None:
+    """Raises ValueError for more tokens or samples than there is room for."""
+    shape = self._shape
+    for what, size, room in (
+      ("prompt tokens", len(job.tokens), shape.prompt_capacity),
+      ("samples", len(job.indices), shape.num_requests),
+      ("tokens a sample", max(job.max_tokens, default=0), shape.max_tokens),
+    ):
+      if size > room:
+        raise ValueError(
+          f"{job.name} has {size} {what}; there is room for {room}"
+        )
+    if job.indices:
+      self._waiting.append(job)
+
+  def step(self) -> list[Sample]:
+    """Decodes on for a while; returns the samples that have ended."""
+    self._share_out()
+    self._fill()
+    self._slots, counts = self._engine.advance(self._params)(
+      self._params, self._slots
+    )
+    results = self._slots.results
+    counts, num_tokens, has_ended = partitioning.to_host(
+      (counts, results.num_tokens, results.has_ended)
+    )
+    self.work.num_steps += int(counts[0])
+    self.work.num_tokens += int(counts[1])
+    is_done = self._is_open & (num_tokens > 0)
+    samples = self._samples(
+      np.argwhere(is_done), num_tokens[is_done], has_ended[is_done]
+    )
+    self._close(is_done)
+    return samples
+
+  def running(self) -> list[Sample]:
+    """What the samples that have begun and not ended have so far."""
+    state = self._slots
+    request, places, num_tokens = partitioning.to_host(
+      (state.request, state.cache.places, state.cache.num_generated)
+    )
+    lanes = np.arange(len(request)) // self._shape.rows_per_lane
+    has_begun = (request != slots.FREE) & (num_tokens > 0)
+    at = np.stack([lanes, places, request], axis=1)[has_begun]
+    return self._samples(at, num_tokens[has_begun], np.zeros(len(at), bool))
+
+  def cancel(self, name: str, indices: Collection[int]) -> None:
+    """Samples of a prompt that are no longer wanted.
+
+    Of those that have not begun all have to go, or none.
+    """
+    wanted = [
+      _without(job, indices) if job.name == name else job
+      for job in self._waiting
+    ]
+    self._waiting = collections.deque(job for job in wanted if job.indices)
+    is_cancelled = np.zeros_like(self._is_open)
+    for at, job in self._jobs.items():
+      if job.name == name:
+        gone = [index in indices for index in job.indices]
+        is_cancelled[at][: len(gone)] = gone
+    self._cancel(is_cancelled & self._is_open)
+
+  def _cancel(self, is_cancelled: np.ndarray) -> None:
+    if is_cancelled.any():
+      self._slots = self._engine.cancel(self._params)(self._slots, is_cancelled)
+      self._close(is_cancelled)
+
+  def _close(self, is_done: np.ndarray) -> None:
+    """Nothing more comes of these; places of which that is true are free."""
+    self._is_open &= ~is_done
+    for at in list(self._jobs):
+      if not self._is_open[at].any():
+        del self._jobs[at]
+
+  def _is_idle(self) -> np.ndarray:
+    """Which lanes have nothing to do, [P]."""
+    return ~np.any(self._is_open, axis=(1, 2))
+
+  def _share_out(self) -> None:
+    """Where lanes would idle, jobs are split, and waiting samples move."""
+    num_idle = int(np.sum(self._is_idle()))
+    if num_idle and self._jobs and not self._waiting:
+      self._take_back(num_idle)
+    if num_idle > len(self._waiting) > 0:
+      num_parts = num_idle // len(self._waiting)
+      self._waiting = collections.deque(
+        part
+        for job in self._waiting
+        for part in _split(job, num_parts, self._shape.rows_per_lane)
+      )
+
+  def _take_back(self, num_idle: int) -> None:
+    """Requests that wait in busy lanes go to idle lanes, the most first."""
+    requests = self._slots.requests
+    number, taken = partitioning.to_host((requests.number, requests.taken))
+    by_waiting = sorted(self._jobs, key=lambda at: taken[at] - number[at])
+    for at in by_waiting[:num_idle]:
+      # Fewer begin soon where they are.
+      if number[at] - taken[at] <= self._shape.rows_per_lane // 2:
+        return
+      job = self._jobs[at]
+      rest = _part(job, range(taken[at], number[at]))
+      is_cancelled = np.zeros_like(self._is_open)
+      is_cancelled[at][taken[at] : number[at]] = True
+      self._cancel(is_cancelled)
+      self._waiting += _split(rest, 2, 1)
+
+  def _fill(self) -> None:
+    """Jobs that wait move into places that are free, idle lanes first."""
+    is_free = ~np.any(self._is_open, axis=2)
+    firsts = [(lane, 0) for lane in np.flatnonzero(self._is_idle())]
+    others = [at for at in map(tuple, np.argwhere(is_free)) if at not in firsts]
+    for lane, place in firsts + others:
+      if not self._waiting:
+        return
+      self._insert(self._waiting.popleft(), int(lane), int(place))
+
+  def _insert(self, job: Job, lane: int, place: int) -> None:
+    (keys, values), row = self._prefill(job)
+    shape = self._shape
+    number = len(job.indices)
+    indices = np.zeros(shape.num_requests, np.int32)
+    limits = np.zeros(shape.num_requests, np.int32)
+    indices[:number], limits[:number] = job.indices, job.max_tokens
+    self._slots = self._engine.insert(self._params)(
+      self._slots,
+      keys,
+      values,
+      row,
+      lane,
+      place,
+      length=len(job.tokens) - 1,
+      last_token=job.tokens[-1],
+      number=number,
+      order=self._num_inserted,
+      key=self._key,
+      prompt_hash=np.uint32(job.prompt_hash),
+      indices=indices,
+      max_tokens=limits,
+    )
+    self._num_inserted += 1
+    self._jobs[lane, place] = job
+    self._is_open[lane, place] = np.arange(shape.num_requests) < number
+
+  def _prefill(self, job: Job) -> tuple[Any, int]:
+    """Keys and values of a batch of prompts, and the job's row in it.
+
+    A prompt is padded to a length that depends on its own alone, so that it
+    has the same bits in whatever company.
+    """
+    if job.name not in self._prefilled:
+      padded = _padded(len(job.tokens), self._shape.prompt_capacity)
+      chosen = [job]
+      for other in self._waiting:
+        is_new = other.name not in {one.name for one in chosen}
+        of_length = _padded(len(other.tokens), self._shape.prompt_capacity)
+        if is_new and of_length == padded:
+          chosen.append(other)
+        if len(chosen) == _PREFILLED:
+          break
+      prompts = np.zeros((_PREFILLED, padded), np.int32)
+      for row, one in enumerate(chosen):
+        prompts[row, : len(one.tokens)] = one.tokens
+      keys_values = self._engine.prefill(self._params)(self._params, prompts)
+      self._prefilled = {
+        one.name: (keys_values, row) for row, one in enumerate(chosen)
+      }
+      self.work.num_prefilled += len(chosen)
+    return self._prefilled[job.name]
+
+  def _samples(
+    self, at: np.ndarray, num_tokens: np.ndarray, has_ended: np.ndarray
+  ) -> list[Sample]:
+    """What requests [n, 3] have so far, `num_tokens` [n] each."""
+    results = self._slots.results
+    samples = []
+    for start in range(0, len(at), _FETCHED):
+      chosen = np.zeros((_FETCHED, 3), np.int32)
+      last = min(start + _FETCHED, len(at))
+      chosen[: last - start] = at[start:last]
+      tokens, log_probs = partitioning.to_host(
+        _gather(results.tokens, results.log_probs, chosen)
+      )
+      for row, which in enumerate(range(start, last)):
+        lane, place, number = map(int, at[which])
+        job, length = self._jobs[lane, place], int(num_tokens[which])
+        samples.append(
+          Sample(
+            name=job.name,
+            index=job.indices[number],
+            tokens=tokens[row, :length],
+            log_probs=log_probs[row, :length],
+            has_ended=bool(has_ended[which]),
+          )
+        )
+    return samples
+
+
+def _advance(model, params, state, *, next_token, num_steps):
+  state, counts = generate.advance(
+    functools.partial(model.decode_step, params),
+    state,
+    next_token=next_token,
+    eos_id=model.vocabulary.eos_id,
+    num_steps=num_steps,
+  )
+  return decoder_model.laid_out(state), counts
+
+
+def _insert(
+  state,
+  keys,
+  values,
+  row,
+  lane,
+  place,
+  *,
+  length,
+  key,
+  prompt_hash,
+  indices,
+  **job,
+):
+  pick = functools.partial(
+    jax.lax.dynamic_index_in_dim, index=row, axis=1, keepdims=False
+  )
+  cache = state.cache.insert(pick(keys), pick(values), length, lane, place)
+  state = slots.submit(
+    dataclasses.replace(state, cache=cache),
+    lane,
+    place,
+    keys=jax.random.key_data(request_keys(key, prompt_hash, indices)),
+    is_greedy=indices == records.GREEDY_INDEX,
+    **job,
+  )
+  return decoder_model.laid_out(state)
+
+
+def request_keys(
+  key: Key[Array, ""], prompt_hash: Array, indices: Array
+) -> Key[Array, " Q"]:
+  """The random key of each sample of a prompt."""
+  of_prompt = jax.random.fold_in(key, prompt_hash)
+  return jax.vmap(jax.random.fold_in, (None, 0))(
+    of_prompt, indices.astype(jnp.uint32)
+  )
+
+
+@jax.jit
+def _gather(tokens, log_probs, at):
+  at = tuple(at.T)
+  return tokens[at], log_probs[at]
+
+
+def _sizes(shape: Shape) -> dict[str, int]:
+  return {**dataclasses.asdict(shape), "num_places": _PLACES}
+
+
+def _padded(length: int, capacity: int) -> int:
+  padded = _SHORTEST
+  while padded < length:
+    padded *= 2
+  return min(padded, capacity)
+
+
+def _without(job: Job, indices: Collection[int]) -> Job:
+  kept = [i for i, index in enumerate(job.indices) if index not in indices]
+  return _part(job, kept)
+
+
+def _split(job: Job, num_parts: int, smallest: int) -> list[Job]:
+  """A job as several of about the same size, none below `smallest`."""
+  size = len(job.indices)
+  num_parts = max(1, min(num_parts, size // smallest))
+  cuts = [round(i * size / num_parts) for i in range(num_parts + 1)]
+  return [
+    _part(job, range(first, last))
+    for first, last in zip(cuts, cuts[1:], strict=False)
+  ]
+
+
+def _part(job: Job, places: Iterable[int]) -> Job:
+  places = list(places)
+  return dataclasses.replace(
+    job,
+    indices=[job.indices[i] for i in places],
+    max_tokens=[job.max_tokens[i] for i in places],
+  )
