@@ -115,31 +115,38 @@ def _grade_and_cluster(shared: pathlib.Path) -> None:
 
 def _problems(shared: pathlib.Path) -> Iterator[records.SampledProblem]:
   """Problems with 64 samples each: 32, and the same once more."""
+  for name in ("math500", "gsm8k"):
+    yield from sampled_problems(shared, name, repeats=2)
+
+
+def sampled_problems(
+  shared: pathlib.Path, name: str, repeats: int = 1
+) -> Iterator[records.SampledProblem]:
+  """The problems of "math500" or "gsm8k" with their 32 samples, as often."""
   data = shared / "data"
   references = {
     row["unique_id"]: row["answer"]
     for row in _rows(data / "math" / "lightman_test500.jsonl.gz")
   }
-  for name in ("math500", "gsm8k"):
-    path = data / "samples" / f"strictprm_{name}_n32_even.jsonl.gz"
-    for row in _rows(path):
-      reference = references.get(
-        row.get("unique_id"), row["problem"]["ground_truth"]
-      )
-      answers = [
-        extract.extract_answer(_solution(candidate), name == "gsm8k")
-        for candidate in row["candidates"]
-      ]
-      yield records.SampledProblem(
-        records.Problem(row["problem_id"], "", reference),
-        None,
-        tuple(
-          records.Candidate(row["problem_id"], i, "", answer, 1, 0.0, "eos")
-          for i, answer in enumerate(answers * 2)
-        ),
-        name,
-        {},
-      )
+  path = data / "samples" / f"strictprm_{name}_n32_even.jsonl.gz"
+  for row in _rows(path):
+    reference = references.get(
+      row.get("unique_id"), row["problem"]["ground_truth"]
+    )
+    answers = [
+      extract.extract_answer(_solution(candidate), name == "gsm8k")
+      for candidate in row["candidates"]
+    ]
+    yield records.SampledProblem(
+      records.Problem(row["problem_id"], "", reference),
+      None,
+      tuple(
+        records.Candidate(row["problem_id"], i, "", answer, 1, 0.0, "eos")
+        for i, answer in enumerate(answers * repeats)
+      ),
+      name,
+      {},
+    )
 
 
 def _solution(candidate: dict) -> str:

@@ -32,6 +32,7 @@ def build(
     paper_tables.data(runs),
     paper_tables.generators(runs),
     *figures.sampling(runs),
+    *figures.adaptive_budgets(runs),
     paper_tables.reranking(runs),
     paper_tables.multitask(runs),
     paper_tables.strategies(runs),
@@ -41,6 +42,7 @@ def build(
     detail_tables.by_level(runs),
     detail_tables.by_type(runs),
     detail_tables.candidates(runs),
+    detail_tables.adaptive_budgets(runs),
     detail_tables.ties(runs),
     detail_tables.stages(runs),
   ]

@@ -7,7 +7,12 @@ import numpy as np
 
 from mathft_jax.report import document, selection, table_rows
 from mathft_jax.report.document import Column, Table, Value
-from mathft_jax.report.results import DEFAULT_K, RunResults
+from mathft_jax.report.results import (
+  DEFAULT_K,
+  STOPPING_THRESHOLDS,
+  RunResults,
+)
+from mathft_jax.rerank import estimators, stopping
 
 
 def evaluators(runs: Sequence[RunResults]) -> Table:
@@ -104,6 +109,52 @@ def candidates(runs: Sequence[RunResults]) -> Table:
     (
       "Cut off: the candidate reached the length limit. Undecided: the grader"
       " met a bound, and the answer counts as incorrect.",
+    ),
+  )
+
+
+def adaptive_budgets(runs: Sequence[RunResults]) -> Table:
+  """What stopping each problem once its vote is settled would have done."""
+  n = selection.num_label(runs)
+
+  def rows(run: RunResults) -> Iterator[tuple[Value, ...]]:
+    for results in run.generators.values():
+      for threshold in STOPPING_THRESHOLDS:
+        rule = stopping.BetaStopping(threshold)
+        replay = stopping.replay(results.tallies, rule)
+        num_samples = estimators.bootstrap(replay.num_samples)
+        as_many = min(round(num_samples.value), results.num_candidates)
+        fixed = results.tallies.is_correct[:, as_many - 1]
+        yield (
+          results.generator.name,
+          threshold,
+          num_samples,
+          num_samples.value / results.num_candidates,
+          estimators.bootstrap(replay.is_correct),
+          estimators.paired_difference(replay.is_correct, results.majority),
+          estimators.paired_difference(replay.is_correct, fixed),
+        )
+
+  return table_rows.of_runs(
+    "adaptive_budgets",
+    "Adaptive budgets: majority vote that ends once it is settled, replayed",
+    (
+      Column("Generator"),
+      Column("Certainty above", document.RATIO),
+      Column("Samples a problem", document.DECIMAL),
+      Column(f"Of {n}", document.PERCENT),
+      Column("Accuracy", document.PERCENT),
+      Column(f"To Maj1@{n}", document.POINTS),
+      Column("To as many each", document.POINTS),
+    ),
+    runs,
+    rows,
+    (
+      "Samples count in order of their index, those without an answer too."
+      " Certainty: that of the two most frequent answers the first stays ahead"
+      " (Beta rule of Adaptive-Consistency). The last column compares with"
+      " majority vote over the first k samples of each problem, k the rounded"
+      " mean.",
     ),
   )
 

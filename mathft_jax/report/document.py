@@ -103,8 +103,17 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
+class Points:
+  """Points beside the lines of a figure, joined in this order."""
+
+  label: str
+  x: tuple[float, ...]
+  y: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Panel:
-  """One pair of axes; every line has one y for each x."""
+  """One pair of axes; every line has one y for each x, and points their own."""
 
   title: str
   x_label: str
@@ -112,6 +121,7 @@ class Panel:
   x: tuple[int, ...]
   lines: tuple[Line, ...]
   unit: Unit
+  points: tuple[Points, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

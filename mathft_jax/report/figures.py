@@ -11,9 +11,14 @@ import numpy as np
 from matplotlib import ticker
 
 from mathft_jax.report import document, selection
-from mathft_jax.report.document import Figure, Line, Panel
-from mathft_jax.report.results import EvaluatorResults, RunResults
-from mathft_jax.rerank import estimators, sweeps
+from mathft_jax.report.document import Figure, Line, Panel, Points
+from mathft_jax.report.results import (
+  STOPPING_THRESHOLDS,
+  EvaluatorResults,
+  GeneratorResults,
+  RunResults,
+)
+from mathft_jax.rerank import estimators, stopping, sweeps
 
 # Told apart without colour too: each line has its own dashes.
 _COLOURS = (
@@ -111,6 +116,39 @@ def sampling(runs: Sequence[RunResults]) -> Iterator[Figure]:
     )
 
 
+def adaptive_budgets(runs: Sequence[RunResults]) -> Iterator[Figure]:
+  """Accuracy against the samples used, had problems stopped when settled."""
+  for run in runs:
+    found = list(run.generators.values())
+    if not found:
+      continue
+    smallest = min(results.num_candidates for results in found)
+    thresholds = ", ".join(map(str, STOPPING_THRESHOLDS))
+    panel = Panel(
+      title="Majority vote",
+      x_label="Samples a problem, on average",
+      y_label="Accuracy, %",
+      x=tuple(range(1, smallest + 1)),
+      lines=tuple(
+        Line(
+          f"{results.generator.label}, all as many",
+          tuple(results.tallies.is_correct[:, :smallest].mean(axis=0).tolist()),
+        )
+        for results in found
+      ),
+      unit=document.PERCENT,
+      points=tuple(map(_replays, found)),
+    )
+    yield Figure(
+      f"adaptive_budgets_{_slug(run.manifest.name)}",
+      f"Accuracy against the samples used ({run.manifest.name})",
+      "Lines: majority vote over the first k samples of each problem. Points:"
+      " each problem ends once its vote is settled, with a certainty above"
+      f" {thresholds}.",
+      (panel,),
+    )
+
+
 def svg(panel: Panel, key: str) -> str:
   """The panel as an `<svg>` element; its ids start with `key`."""
   settings: dict[Any, object] = {
@@ -131,6 +169,18 @@ def svg(panel: Panel, key: str) -> str:
   text = buffer.getvalue()
   text = text[text.index("<svg") :]
   return _ID.sub(rf"\g<1>{key}-", text)
+
+
+def _replays(results: GeneratorResults) -> Points:
+  replays = [
+    stopping.replay(results.tallies, stopping.BetaStopping(threshold))
+    for threshold in STOPPING_THRESHOLDS
+  ]
+  return Points(
+    f"{results.generator.label}, until settled",
+    tuple(float(replay.num_samples.mean()) for replay in replays),
+    tuple(float(replay.is_correct.mean()) for replay in replays),
+  )
 
 
 def _figure_1(
@@ -204,6 +254,16 @@ def _draw(axis, panel: Panel) -> None:
         alpha=0.13,
         linewidth=0,
       )
+  for position, points in enumerate(panel.points):
+    axis.plot(
+      points.x,
+      np.array(points.y) * scale,
+      color=_COLOURS[position % len(_COLOURS)],
+      marker="o",
+      markersize=4,
+      linewidth=0.8,
+      label=points.label,
+    )
   axis.set_title(panel.title, fontsize=10)
   axis.set_xlabel(panel.x_label)
   axis.set_ylabel(panel.y_label)

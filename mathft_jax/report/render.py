@@ -202,6 +202,7 @@ def _json_figure(figure: Figure) -> dict[str, Any]:
           {"label": line.label, "y": [_json_value(y) for y in line.y]}
           for line in panel.lines
         ],
+        "points": [dataclasses.asdict(points) for points in panel.points],
       }
       for panel in figure.panels
     ],

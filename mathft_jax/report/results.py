@@ -5,15 +5,23 @@ import functools
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mathft_jax import records, samples
 from mathft_jax.records import Cluster, GradedProblem, SampledProblem
 from mathft_jax.report import manifest
-from mathft_jax.rerank import clusters, estimators, rerankers, sweeps
+from mathft_jax.rerank import (
+  clusters,
+  estimators,
+  rerankers,
+  stopping,
+  sweeps,
+)
 
 # K and N' of the columns that do not choose them by looking at the results.
 DEFAULT_K = 8
+# Certainties at which an adaptive budget would have stopped.
+STOPPING_THRESHOLDS = (0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,23 +106,36 @@ class GeneratorResults:
 
   @functools.cached_property
   def maj_at_k(self) -> Float[np.ndarray, "P N"]:
-    curves = []
-    for seed, (sampled, graded) in enumerate(
+    labels, is_correct = self._labelled
+    return np.array(
+      [
+        estimators.maj_at_k_curve(*problem, seed)
+        for seed, problem in enumerate(zip(labels, is_correct, strict=True))
+      ]
+    )
+
+  @functools.cached_property
+  def tallies(self) -> stopping.Tallies:
+    """The votes after each candidate, in order of their index."""
+    return stopping.tallies(*self._labelled)
+
+  @functools.cached_property
+  def _labelled(
+    self,
+  ) -> tuple[Int[np.ndarray, "P N"], Bool[np.ndarray, "P C"]]:
+    """The candidates' clusters, -1 for none; which clusters are correct."""
+    labels = np.full((len(self.graded), self.num_candidates), -1)
+    num_clusters = max(len(graded.clusters) for graded in self.graded)
+    is_correct = np.zeros((len(self.graded), num_clusters), bool)
+    for row, (sampled, graded) in enumerate(
       zip(self.problems, self.graded, strict=True)
     ):
-      label_of = {
-        member: label
-        for label, cluster in enumerate(graded.clusters)
-        for member in cluster.members
-      }
-      labels = [label_of.get(c.index, -1) for c in sampled.candidates]
-      correct = [clusters.is_correct(c, graded.grades) for c in graded.clusters]
-      curves.append(
-        estimators.maj_at_k_curve(
-          np.array(labels), np.array(correct, bool), seed
-        )
-      )
-    return np.array(curves)
+      indices = sorted(c.index for c in sampled.candidates)
+      place = {index: column for column, index in enumerate(indices)}
+      for label, cluster in enumerate(graded.clusters):
+        labels[row, [place[index] for index in cluster.members]] = label
+        is_correct[row, label] = clusters.is_correct(cluster, graded.grades)
+    return labels, is_correct
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,34 +39,63 @@ def cluster(
   equivalence is transitive, the order of the answers does not change who is
   with whom.
   """
-  is_same, key = _comparison(is_equivalent)
-  members: list[list[int]] = []
-  first_answers: list[str] = []
-  by_text: dict[str, int] = {}
-  by_key: dict[Hashable, int] = {}
-  undecided: list[int] = []  # clusters whose first member's key does not decide
-  for position, answer in enumerate(answers):
-    if answer is None or not answer.strip():
-      continue
-    if answer not in by_text:
-      found = key(answer)
-      if found.value not in by_key:
-        rivals = undecided if found.is_decisive else range(len(members))
-        by_key[found.value] = next(
-          (i for i in rivals if is_same(first_answers[i], answer)),
-          len(members),
-        )
-      by_text[answer] = by_key[found.value]
-      if by_text[answer] == len(members):
-        if not found.is_decisive:
-          undecided.append(len(members))
-        members.append([])
-        first_answers.append(answer)
-    members[by_text[answer]].append(position)
+  grouping = Grouping(is_equivalent)
+  for answer in answers:
+    grouping.add(answer)
   return [
     Cluster(answer, tuple(positions))
-    for answer, positions in zip(first_answers, members, strict=True)
+    for answer, positions in zip(
+      grouping.first_answers, grouping.members, strict=True
+    )
   ]
+
+
+class Grouping:
+  """What `cluster` does, answer by answer.
+
+  `members` are the positions of each cluster's answers, `first_answers` those
+  that founded them. Adding an answer never changes what was there.
+  """
+
+  def __init__(self, is_equivalent: Callable[[str, str], bool] | None = None):
+    self.members: list[list[int]] = []
+    self.first_answers: list[str] = []
+    self._is_same, self._key = _comparison(is_equivalent)
+    self._num_answers = 0
+    self._by_text: dict[str, int] = {}
+    self._by_key: dict[Hashable, int] = {}
+    # Clusters whose first member's key does not decide.
+    self._undecided: list[int] = []
+
+  def add(self, answer: str | None) -> int | None:
+    """The number of the cluster that the next answer joins, if it is one."""
+    position = self._num_answers
+    self._num_answers += 1
+    if answer is None or not answer.strip():
+      return None
+    if answer not in self._by_text:
+      self._by_text[answer] = self._find(answer)
+    number = self._by_text[answer]
+    self.members[number].append(position)
+    return number
+
+  def _find(self, answer: str) -> int:
+    """The cluster of a new text, maybe a new one."""
+    found = self._key(answer)
+    if found.value not in self._by_key:
+      everyone = range(len(self.members))
+      rivals = self._undecided if found.is_decisive else everyone
+      self._by_key[found.value] = next(
+        (i for i in rivals if self._is_same(self.first_answers[i], answer)),
+        len(self.members),
+      )
+    number = self._by_key[found.value]
+    if number == len(self.members):
+      if not found.is_decisive:
+        self._undecided.append(number)
+      self.members.append([])
+      self.first_answers.append(answer)
+    return number
 
 
 def _comparison(

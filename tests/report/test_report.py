@@ -20,7 +20,7 @@ from mathft_jax.report import (
   results,
 )
 from mathft_jax.rerank import clusters as clusters_lib
-from mathft_jax.rerank import estimators, rerankers
+from mathft_jax.rerank import estimators, rerankers, stopping
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +341,60 @@ def test_majority_curves_end_at_majority_vote(default_run):
     oracle = generated.top_clusters
     assert (oracle[:, 0] == generated.majority).all()
     assert (oracle[:, -1] == generated.any_candidate).all()
+    by_length = generated.tallies.is_correct
+    assert (by_length[:, -1] == generated.majority).all()
+    assert (by_length[:, 0] == generated.candidates[:, 0]).all()
+
+
+def _majority(answers: list[str | None]) -> str | None:
+  answered = [answer for answer in answers if answer is not None]
+  return max(answered, key=answered.count, default=None)
+
+
+def test_adaptive_budgets_are_those_of_stopping_each_problem(
+  report, default_run
+):
+  table = _table(report, "adaptive_budgets")
+  problems, _ = _read(default_run, "decode_stepwise")
+  for threshold in (0.8, 0.95):
+    rule = stopping.BetaStopping(threshold)
+    (row,) = _cells(table, "generator_stepwise", threshold)
+    lengths, right, to_all, to_fixed = [], [], [], []
+    for sampled in problems.values():
+      answers = [c.answer for c in sampled.candidates]
+      lengths.append(rule.num_needed(answers, str.__eq__) or len(answers))
+    for sampled, length in zip(problems.values(), lengths, strict=True):
+      answers = [c.answer for c in sampled.candidates]
+      right.append(_majority(answers[:length]) == "42")
+      to_all.append(right[-1] - (_majority(answers) == "42"))
+      fixed = _majority(answers[: round(np.mean(lengths))])
+      to_fixed.append(right[-1] - (fixed == "42"))
+    assert row["Samples a problem"].value == pytest.approx(np.mean(lengths))
+    assert row["Of 16"] == pytest.approx(np.mean(lengths) / 16)
+    assert row["Accuracy"].value == pytest.approx(np.mean(right))
+    assert row["To Maj1@16"].value == pytest.approx(np.mean(to_all))
+    assert row["To as many each"].value == pytest.approx(np.mean(to_fixed))
+  assert 1 < np.mean(lengths) < 16
+
+
+def test_the_points_of_adaptive_budgets_are_those_of_the_table(report):
+  table = _table(report, "adaptive_budgets")
+  figure = next(
+    item for item in report.body if item.key.startswith("adaptive_budgets_")
+  )
+  assert isinstance(figure, document.Figure)
+  (panel,) = figure.panels
+  (points,) = [p for p in panel.points if p.label.startswith("terse,")]
+  rows = _cells(table, "generator_terse")
+  assert points.x == tuple(row["Samples a problem"].value for row in rows)
+  assert points.y == tuple(row["Accuracy"].value for row in rows)
+  assert list(points.x) == sorted(points.x)
+  assert points.label in figures.svg(panel, "key")
+  numbers = render.as_json(report)
+  (written,) = [f for f in numbers["figures"] if f["key"] == figure.key]
+  assert [p["label"] for p in written["panels"][0]["points"]] == [
+    p.label for p in panel.points
+  ]
 
 
 def test_panels_are_drawn_with_text_that_stays_text():
