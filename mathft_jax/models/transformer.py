@@ -133,7 +133,7 @@ class Transformer(nn.Module):
     logit_tokens: Int[Array, " n"] | None = None,
     with_head: bool = True,
     prefix: prefix_attention.Prefix | None = None,
-  ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache]:
+  ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache | None]:
     """Logits [B, T, V] in float32, and the keys and values of all layers.
 
     With `segment_ids`, rows hold several examples that do not see each other,
@@ -144,7 +144,8 @@ class Transformer(nn.Module):
     needs two numbers, not a product with the whole vocabulary. Without
     `with_head` the hidden states [B, T, D], of which `head` makes logits, take
     their place. With `prefix`, rows go on where a beginning that they share
-    ends, and need `positions` and `segment_ids`.
+    ends, and need `positions` and `segment_ids`; their own keys and values are
+    not kept (None).
 
     Raises ValueError for a cache of the other form than `scan_layers` asks for.
     """

@@ -50,7 +50,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-  """A scorer's program for rows of `length` tokens; see `Sampling`."""
+  """A scorer's program for texts of `length` tokens; see `Sampling`."""
 
   name: str
   model: evaluator.Evaluator
@@ -142,13 +142,15 @@ def lower(part: Part, devices: Sequence[Any]) -> program.Program:
       ),
       max_trips=config.max_tokens,
     )
-  rows = part.config.rows_per_batch
+  scoring = scorer.Scorer(part.model, part.config)
   return program.Program(
     part.name,
-    scorer.Scorer(part.model, part.config).lower(params, part.length),
+    scoring.lower(params, part.length),
     mesh,
     {"parameters": params},
-    flops.forward(model_config, rows, part.length, num_logits=0),
+    flops.forward(
+      model_config, *scoring.batch_shape(part.length), num_logits=0
+    ),
   )
 
 
@@ -215,7 +217,7 @@ def advice(part: Part, found: program.Compiled, mesh: Mesh) -> Iterator[str]:
   elif isinstance(part, Sampling):
     yield "- fewer prompts_per_batch, or shorter max_tokens"
   else:
-    yield "- fewer rows_per_batch"
+    yield "- fewer tokens_per_batch or problems_per_batch"
   yield "- a larger slice, or one with more memory a chip"
 
 
