@@ -12,9 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mathft_jax import losses
+from mathft_jax import losses, partitioning
 from mathft_jax.decoding import prefix_cache
-from mathft_jax.models import decoder_model, generator, protocol
+from mathft_jax.models import (
+  decoder_model,
+  generator,
+  prefix_attention,
+  protocol,
+)
 from mathft_jax.models import metrics as metrics_lib
 
 _logger = logging.getLogger(__name__)
@@ -86,6 +91,52 @@ class Evaluator(decoder_model.DecoderModel):
       logit_tokens=jnp.asarray(self.verdict_ids),
     )[0]
     return losses.log_p_correct(logits[:, 0, 0], logits[:, 0, 1])
+
+  def read_prefixes(
+    self, params: Any, tokens: Int[Array, "P S"]
+  ) -> tuple[Float[Array, "L P K S Dh"], Float[Array, "L P K S Dh"]]:
+    """Keys and values of what the solutions of P problems have in common.
+
+    On a mesh each device has all problems: any of its rows may go on from any.
+    """
+    _, keys_values = self.apply(params, tokens, with_head=False)
+    keys, values = (
+      partitioning.constrain(
+        x, "layers", None, "kv_heads", "length", "head_dim"
+      )
+      for x in keys_values
+    )
+    return keys, values
+
+  def log_p_correct_packed(
+    self,
+    params: Any,
+    keys_values: tuple[Float[Array, "L P K S Dh"], Float[Array, "L P K S Dh"]],
+    lengths: Int[Array, " P"],
+    prompts: Int[Array, " B"],
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    segment_ids: Int[Array, "B T"],
+    verdict_places: Int[Array, "B M"],
+  ) -> Float[Array, "B M"]:
+    """What `log_p_correct` returns, for up to M solutions a row.
+
+    Row b goes on from `prompts[b]` of the P beginnings of `read_prefixes`, the
+    first `lengths` tokens of each, with one segment a solution;
+    `verdict_places` are where in the row the segments end. Two logits at each
+    of them are computed. For verdicts of one token.
+    """
+    prefix = prefix_attention.Prefix(*keys_values, lengths, prompts)
+    logits = self.apply(
+      params,
+      tokens,
+      positions,
+      segment_ids,
+      logit_positions=verdict_places,
+      logit_tokens=jnp.asarray(self.verdict_ids),
+      prefix=prefix,
+    )[0]
+    return losses.log_p_correct(logits[..., 0], logits[..., 1])
 
   def log_p_correct_of_words(
     self,

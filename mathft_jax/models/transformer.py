@@ -14,7 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from mathft_jax import partitioning
 from mathft_jax.decoding import prefix_cache
-from mathft_jax.models import attention, dense, fused_attention
+from mathft_jax.models import (
+  attention,
+  dense,
+  fused_attention,
+  prefix_attention,
+)
 from mathft_jax.models import lora as lora_lib
 
 # What a backward pass finds of a layer; None: all that it needs.
@@ -124,19 +129,23 @@ class Transformer(nn.Module):
     positions: Int[Array, "B T"] | None = None,
     segment_ids: Int[Array, "B T"] | None = None,
     cache: prefix_cache.PrefixCache | None = None,
-    logit_positions: Int[Array, " B"] | None = None,
+    logit_positions: Int[Array, " B"] | Int[Array, "B M"] | None = None,
     logit_tokens: Int[Array, " n"] | None = None,
     with_head: bool = True,
-  ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache]:
+    prefix: prefix_attention.Prefix | None = None,
+  ) -> tuple[Array, KeysValues | prefix_cache.PrefixCache | None]:
     """Logits [B, T, V] in float32, and the keys and values of all layers.
 
     With `segment_ids`, rows hold several examples that do not see each other,
     and `positions` start anew in each. With `cache`, T is 1: each row's next
     token, whose keys and values are added to the cache that is returned.
-    `logit_positions` asks for the logits of one position a row, [B, 1, V], and
-    `logit_tokens` for those of some tokens only, [B, T, n]: a verdict needs
-    two numbers, not a product with the whole vocabulary. Without `with_head`
-    the hidden states [B, T, D], of which `head` makes logits, take their place.
+    `logit_positions` asks for the logits of one position a row, [B, 1, V], or
+    of M, and `logit_tokens` for those of some tokens only, [B, T, n]: a verdict
+    needs two numbers, not a product with the whole vocabulary. Without
+    `with_head` the hidden states [B, T, D], of which `head` makes logits, take
+    their place. With `prefix`, rows go on where a beginning that they share
+    ends, and need `positions` and `segment_ids`; their own keys and values are
+    not kept (None).
 
     Raises ValueError for a cache of the other form than `scan_layers` asks for.
     """
@@ -173,11 +182,13 @@ class Transformer(nn.Module):
       if config.scan_layers or self.is_initializing()
       else self._unrolled_layers
     )
-    x, cache, keys_values = run(x, cache, positions, segment_ids)
+    if logit_positions is not None:
+      logit_positions = logit_positions.reshape(x.shape[0], -1)
+    x, cache, keys_values = run(
+      x, cache, positions, segment_ids, prefix, logit_positions
+    )
 
     x = RMSNorm(config, name="final_norm")(x)
-    if logit_positions is not None:
-      x = jnp.take_along_axis(x, logit_positions[:, None, None], axis=1)
     if not with_head:
       return x, keys_values
     if config.tie_embeddings:
@@ -210,7 +221,7 @@ class Transformer(nn.Module):
     return params["head"]
 
   def _scanned_layers(
-    self, x, cache, positions, segment_ids
+    self, x, cache, positions, segment_ids, prefix, logit_positions
   ) -> tuple[Array, Any, Any]:
     config = self.config
     layer: Any = _Layer
@@ -223,7 +234,7 @@ class Transformer(nn.Module):
       variable_axes={"params": 0},
       split_rngs={"params": True},
       # Its annotation forgets that each argument may have an axis.
-      in_axes=(0, 0, 0, nn.broadcast, nn.broadcast),  # pyright: ignore
+      in_axes=(0, 0, 0, *[nn.broadcast] * 3),  # pyright: ignore
       length=config.num_layers,
       axis_name="layers",
     )(config, name="layers")
@@ -234,12 +245,16 @@ class Transformer(nn.Module):
       jnp.asarray(config.layer_frequencies()),
       positions,
       segment_ids,
+      prefix,
     )
+    if logit_positions is not None:
+      x = _at(x, logit_positions)
     return x, cache, keys_values
 
   def _unrolled_layers(
-    self, x, cache, positions, segment_ids
+    self, x, cache, positions, segment_ids, prefix, logit_positions
   ) -> tuple[Array, Any, Any]:
+    """Behind a prefix, the last layer only where logits are asked for."""
     config = self.config
     stacked = self.variables["params"]["layers"]
     layer: Callable[..., Any] = _Layer(config, parent=None).apply
@@ -258,9 +273,13 @@ class Transformer(nn.Module):
         jnp.asarray(frequencies[i]),
         positions,
         segment_ids,
+        prefix,
+        logit_positions if prefix and i == config.num_layers - 1 else None,
       )
       keys_values.append(of_layer)
-    if cache is not None:
+    if logit_positions is not None and prefix is None:
+      x = _at(x, logit_positions)
+    if cache is not None or prefix is not None:
       return x, cache, None
     return x, None, jax.tree.map(lambda *each: jnp.stack(each), *keys_values)
 
@@ -294,13 +313,33 @@ class _Layer(nn.Module):
   config: TransformerConfig
 
   @nn.compact
-  def __call__(self, carry, layer, window, frequencies, positions, segment_ids):
+  def __call__(
+    self,
+    carry,
+    layer,
+    window,
+    frequencies,
+    positions,
+    segment_ids,
+    prefix=None,
+    places=None,
+  ):
     x, cache = carry
     config = self.config
     normed = RMSNorm(config, name="attention_norm")(x)
     mixed, cache, keys_values = _Attention(config, name="attention")(
-      normed, cache, layer, window, frequencies, positions, segment_ids
+      normed,
+      cache,
+      layer,
+      window,
+      frequencies,
+      positions,
+      segment_ids,
+      prefix,
+      places,
     )
+    if places is not None:
+      x = _at(x, places)
     if config.use_post_norms:
       mixed = RMSNorm(config, name="attention_post_norm")(mixed)
     x = x + mixed
@@ -317,21 +356,47 @@ class _Attention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x, cache, layer, window, frequencies, positions, segment_ids
+    self,
+    x,
+    cache,
+    layer,
+    window,
+    frequencies,
+    positions,
+    segment_ids,
+    prefix,
+    places,
   ):
     config = self.config
-    queries = self._project(x, "query", config.num_heads, "heads")
+    at = x if places is None else _at(x, places)
+    queries = self._project(at, "query", config.num_heads, "heads")
     keys = self._project(x, "key", config.num_kv_heads, "kv_heads")
     values = self._project(x, "value", config.num_kv_heads, "kv_heads")
     if config.use_qk_norm:
       queries = RMSNorm(config, axis="head_dim", name="query_norm")(queries)
       keys = RMSNorm(config, axis="head_dim", name="key_norm")(keys)
-    queries = attention.rotate(queries, positions, frequencies)
+    positions_at = positions
+    if places is not None:
+      positions_at = jnp.take_along_axis(positions, places, axis=1)
+    queries = attention.rotate(queries, positions_at, frequencies)
     keys = attention.rotate(keys, positions, frequencies)
     scale = config.query_scale or config.head_dim**-0.5
     softcap = config.attention_softcap
     keys_values = None
-    if cache is None:
+    if prefix is not None:
+      mixed = prefix_attention.attend(
+        queries,
+        keys,
+        values,
+        positions,
+        segment_ids,
+        window,
+        prefix.of_layer(layer),
+        places=places,
+        scale=scale,
+        softcap=softcap,
+      )
+    elif cache is None:
       mixed = fused_attention.attend(
         queries,
         keys,
@@ -349,7 +414,7 @@ class _Attention(nn.Module):
       mixed = attention.attend_with_cache(
         queries, cache, layer, window, scale=scale, softcap=softcap
       )
-    mixed = mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)  # [B, T, H * Dh]
+    mixed = mixed.swapaxes(1, 2).reshape(*at.shape[:2], -1)  # [B, T, H * Dh]
     output = _product(
       config, mixed, "output", config.model_dim, ("heads", "embed")
     )
@@ -384,6 +449,12 @@ class _GatedMLP(nn.Module):
     hidden = config.activation(gate) * up
     hidden = partitioning.constrain(hidden, "batch", "length", "mlp")
     return _product(config, hidden, "down", config.model_dim, ("mlp", "embed"))
+
+
+def _at(
+  x: Float[Array, "B T D"], places: Int[Array, "B M"]
+) -> Float[Array, "B M D"]:
+  return jnp.take_along_axis(x, places[:, :, None], axis=1)
 
 
 def _product(

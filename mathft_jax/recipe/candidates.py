@@ -114,8 +114,13 @@ def score(
   *,
   evaluator: str,
 ) -> Facts:
-  """Scores the candidates with one evaluator."""
+  """Scores the candidates with one evaluator.
+
+  The facts tell what this start of it took: problems that were scored before
+  do not count, but for those that share batches with others.
+  """
   sampled = samples.read_candidates(directory)
+  before = scorer.counts
   with (
     samples.JsonLinesStore(directory / samples.scores_name(evaluator)) as store,
     _progress(len(sampled), store) as progress,
@@ -128,7 +133,7 @@ def score(
     ):
       store.append(scored.to_json())
       progress.update()
-  return {}
+  return (scorer.counts - before).describe()
 
 
 def _facts(directory: pathlib.Path) -> Facts:

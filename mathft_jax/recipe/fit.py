@@ -51,7 +51,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-  """A scorer's program for rows of `length` tokens; see `Sampling`."""
+  """A scorer's program for texts of `length` tokens; see `Sampling`."""
 
   name: str
   model: evaluator.Evaluator
@@ -146,13 +146,15 @@ def lower(part: Part, devices: Sequence[Any]) -> program.Program:
       ),
       max_trips=config.steps_per_call,
     )
-  rows = part.config.rows_per_batch
+  scoring = scorer.Scorer(part.model, part.config)
   return program.Program(
     part.name,
-    scorer.Scorer(part.model, part.config).lower(params, part.length),
+    scoring.lower(params, part.length),
     mesh,
     {"parameters": params},
-    flops.forward(model_config, rows, part.length, num_logits=0),
+    flops.forward(
+      model_config, *scoring.batch_shape(part.length), num_logits=0
+    ),
   )
 
 
@@ -219,7 +221,7 @@ def advice(part: Part, found: program.Compiled, mesh: Mesh) -> Iterator[str]:
   elif isinstance(part, Sampling):
     yield "- fewer num_slots, or shorter max_tokens"
   else:
-    yield "- fewer rows_per_batch"
+    yield "- fewer tokens_per_batch or problems_per_batch"
   yield "- a larger slice, or one with more memory a chip"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mathft_jax.decoding import prefix_cache
-from mathft_jax.models import attention, transformer
+from mathft_jax.models import attention, prefix_attention, transformer
 
 _GELU = functools.partial(jax.nn.gelu, approximate=True)
 _LLAMA_SCALING = attention.LlamaRopeScaling(
@@ -131,6 +131,43 @@ def test_logits_with_the_cache_are_those_without(case, scan_layers):
       logits[:, 0], case.logits[rows, lengths + i], atol=1e-4
     )
   assert cache.num_generated.tolist() == [_NUM_GENERATED] * len(rows)
+
+
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_packed_rows_behind_a_prefix_have_the_logits_of_whole_rows(
+  case, scan_layers
+):
+  config = dataclasses.replace(case.config, scan_layers=scan_layers)
+  apply = jax.jit(transformer.Transformer(config).apply)
+  variables = {"params": case.params}
+  _, keys_values = apply(variables, jnp.asarray(case.prompts))
+  # (Which of the case's rows goes on, for so many tokens.)
+  segments = [[(3, 6), (2, 5)], [(3, 4), (3, 6)], [(0, 6)]]
+  prompts_of = np.array([1, 1, 0])
+  tokens, positions, segment_ids = np.zeros((3, 3, 14), np.int32)
+  ends, expected = np.zeros((3, 2), np.int32), []
+  for row, of_row in enumerate(segments):
+    first = 0
+    for i, (source, length) in enumerate(of_row):
+      start = _PROMPT_LENGTHS[prompts_of[row]]
+      own = slice(first, first + length)
+      tokens[row, own] = case.rows[source, start : start + length]
+      positions[row, own] = np.arange(start, start + length)
+      segment_ids[row, own] = i + 1
+      first += length
+      ends[row, i] = first - 1
+      expected.append((row, i, case.logits[source, start + length - 1]))
+  logits, kept = apply(
+    variables,
+    *map(jnp.asarray, (tokens, positions, segment_ids)),
+    logit_positions=jnp.asarray(ends),
+    prefix=prefix_attention.Prefix(
+      *keys_values, jnp.asarray(_PROMPT_LENGTHS), jnp.asarray(prompts_of)
+    ),
+  )
+  assert kept is None
+  for row, i, of_text in expected:
+    np.testing.assert_allclose(logits[row, i], of_text, atol=1e-5)
 
 
 def test_layers_that_are_written_out_have_the_same_gradients(case):
