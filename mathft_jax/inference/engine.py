@@ -15,9 +15,6 @@ from mathft_jax import partitioning, records
 from mathft_jax.decoding import generate, sampling, slots
 from mathft_jax.models import decoder_model
 
-# Prompts whose rows a lane can work on at once: while the last samples of one
-# come to their end, rows that are free begin with the next.
-_PLACES = 2
 # The shortest length that prompts are padded to.
 _SHORTEST = 32
 # Prompts that are prefilled together, and results that are fetched together.
@@ -30,12 +27,14 @@ class Shape:
   """The sizes of a batch of slots; there is one compiled program for each.
 
   `num_lanes` x `rows_per_lane` rows decode together, those of a lane the
-  samples of the same one or two prompts. A prompt has `prompt_capacity` tokens
-  at most and `num_requests` samples.
+  samples of up to `num_places` prompts, of which it reads each once: while the
+  last samples of one come to their end, rows that are free begin with the next.
+  A prompt has `prompt_capacity` tokens at most and `num_requests` samples.
   """
 
   num_lanes: int
   rows_per_lane: int
+  num_places: int
   num_requests: int
   prompt_capacity: int
   max_tokens: int
@@ -45,7 +44,7 @@ class Shape:
     return self.num_lanes * self.rows_per_lane
 
 
-_SIZES = (*(field.name for field in dataclasses.fields(Shape)), "num_places")
+_SIZES = tuple(field.name for field in dataclasses.fields(Shape))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +79,14 @@ class Sample:
 
 @dataclasses.dataclass
 class Work:
-  """What a run has done: steps of all rows, and tokens that these gave."""
+  """What a run has done: steps of all rows, and tokens that these gave.
+
+  `num_inserted` counts prompts by the lanes that they went into.
+  """
 
   num_steps: int = 0
   num_tokens: int = 0
-  num_prefilled: int = 0
+  num_inserted: int = 0
 
   def occupancy(self, num_rows: int) -> float:
     """The share of rows that had a sample to work on."""
@@ -134,7 +136,9 @@ class Engine:
     mesh = partitioning.mesh_of(params)
     state = decoder_model.map_with_axes(
       lambda x, axes: partitioning.abstract(x, axes, mesh),
-      jax.eval_shape(lambda: self.model.empty_slots(**_sizes(shape))),
+      jax.eval_shape(
+        lambda: self.model.empty_slots(**dataclasses.asdict(shape))
+      ),
     )
     return self.advance(params).lower(params, state), state
 
@@ -152,13 +156,12 @@ class Run:
     self._key = jax.random.key(seed)
     self._waiting: collections.deque[Job] = collections.deque()
     self._prefilled: dict[str, tuple[Any, int]] = {}
-    self._slots = engine.empty(params)(**_sizes(shape))
+    self._slots = engine.empty(params)(**dataclasses.asdict(shape))
     # By lane and place; `_is_open` tells which samples are still to come.
     self._jobs: dict[tuple[int, int], Job] = {}
     self._is_open = np.zeros(
-      (shape.num_lanes, _PLACES, shape.num_requests), bool
+      (shape.num_lanes, shape.num_places, shape.num_requests), bool
     )
-    self._num_inserted = 0
     self.work = Work()
 
   @property
@@ -300,13 +303,13 @@ class Run:
       length=len(job.tokens) - 1,
       last_token=job.tokens[-1],
       number=number,
-      order=self._num_inserted,
+      order=self.work.num_inserted,
       key=self._key,
       prompt_hash=np.uint32(job.prompt_hash),
       indices=indices,
       max_tokens=limits,
     )
-    self._num_inserted += 1
+    self.work.num_inserted += 1
     self._jobs[lane, place] = job
     self._is_open[lane, place] = np.arange(shape.num_requests) < number
 
@@ -333,7 +336,6 @@ class Run:
       self._prefilled = {
         one.name: (keys_values, row) for row, one in enumerate(chosen)
       }
-      self.work.num_prefilled += len(chosen)
     return self._prefilled[job.name]
 
   def _samples(
@@ -418,10 +420,6 @@ def request_keys(
 def _gather(tokens, log_probs, at):
   at = tuple(at.T)
   return tokens[at], log_probs[at]
-
-
-def _sizes(shape: Shape) -> dict[str, int]:
-  return {**dataclasses.asdict(shape), "num_places": _PLACES}
 
 
 def _padded(length: int, capacity: int) -> int:

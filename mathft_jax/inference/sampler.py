@@ -21,6 +21,8 @@ _FEWEST_SLOTS = 64
 # How many samples of a problem are drawn side by side, where it has as many.
 # More share a prompt's keys, fewer wait for the last of a problem.
 _ROWS_PER_LANE = 16
+# Prompts that such rows can be busy with at a time.
+_PLACES = 2
 
 Drawn = Mapping[str, Mapping[int, records.Candidate]]
 
@@ -37,7 +39,7 @@ class SamplingConfig:
   `takes_last_number` is for solutions that may state no answer, as those of
   GSM8K (`grading.extract`).
 
-  Raises ValueError for fewer than 64 slots.
+  Raises ValueError for fewer than 64 slots, and for an empty text in `stop`.
   """
 
   num_candidates: int = 64
@@ -56,6 +58,8 @@ class SamplingConfig:
         f"num_slots is {self.num_slots}; it must be at least {_FEWEST_SLOTS},"
         " below which roundings, and so candidates, would depend on it"
       )
+    if not all(self.stop):
+      raise ValueError(f"stop is {self.stop}; each text needs a character")
 
   def describe(self) -> dict[str, Any]:
     """What a candidates file says of how it came about."""
@@ -259,6 +263,7 @@ class Sampler:
     return engine_lib.Shape(
       num_lanes=num_lanes,
       rows_per_lane=rows_per_lane,
+      num_places=_PLACES,
       num_requests=per_problem,
       prompt_capacity=config.max_prompt_tokens,
       max_tokens=config.max_tokens,

@@ -154,6 +154,54 @@ def test_shots_stand_before_each_problem(model, params, problems):
   assert drawn.sampling["shots"] == [problems[0].problem_id]
 
 
+def _ended_before(
+  one: records.Candidate, stop: tuple[str, ...]
+) -> tuple[str, str]:
+  """Solution and reason to end, had sampling watched for these texts."""
+  ends = [one.solution.find(text) for text in stop if text in one.solution]
+  if not ends:
+    return one.solution, one.finish_reason
+  return one.solution[: min(ends)], "stop"
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 4, 16])
+def test_a_solution_ends_before_a_text_to_stop_at(
+  model, params, problems, sampled, steps_per_call
+):
+  texts = [c.solution for s in sampled for c in s.candidates]
+  longest = sorted(texts, key=len)[-1]
+  # What some solutions contain in their midst, across tokens too.
+  stop = (longest[1:4], texts[0][0])
+  config = dataclasses.replace(
+    _CONFIG, stop=stop, steps_per_call=steps_per_call
+  )
+  found = list(
+    sampler.Sampler(model, config).sample(params, problems, generator="tiny")
+  )
+  reasons = set()
+  for one, other in zip(sampled, found, strict=True):
+    assert other.sampling["stop"] == list(stop)
+    for whole, cut in zip(one.candidates, other.candidates, strict=True):
+      expected = _ended_before(whole, stop)
+      assert (cut.solution, cut.finish_reason) == expected
+      assert (cut.num_tokens == whole.num_tokens) or expected[1] == "stop"
+      if expected[1] == "stop":
+        assert 0 < cut.num_tokens <= whole.num_tokens
+        assert whole.log_prob <= cut.log_prob < 0
+      reasons.add(cut.finish_reason)
+  assert reasons == {"eos", "length", "stop"}
+
+
+def test_an_empty_text_to_stop_at_is_refused():
+  with pytest.raises(ValueError, match="each text needs a character"):
+    dataclasses.replace(_CONFIG, stop=("a", ""))
+
+
+def test_fewer_than_64_slots_are_refused():
+  with pytest.raises(ValueError, match="num_slots is 63; .* at least 64"):
+    dataclasses.replace(_CONFIG, num_slots=63)
+
+
 def test_a_prompt_that_is_too_long_is_named(model, params, problems):
   config = dataclasses.replace(_CONFIG, max_prompt_tokens=4)
   with pytest.raises(ValueError, match="problem arith/.* tokens, .* = 4; r"):
