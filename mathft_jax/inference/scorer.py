@@ -21,6 +21,9 @@ _Text = tuple[int, str]
 # Rows are at most so many times as long as the longest text.
 _MAX_STRETCH = 4
 
+# Tokens of the shortest rows.
+_SHORTEST = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class ScoringConfig:
@@ -203,14 +206,13 @@ class Scorer:
     padded_lengths = np.ones((len(tokens),), np.int32)
     padded_lengths[: len(lengths)] = lengths
     scores = np.empty((len(rows),))
-    per_batch = _rows_per_batch(self._config, packed.length)
-    for first in range(0, len(packed.texts), per_batch):
-      texts = packed.texts[first : first + per_batch]
+    for length, texts in self._batches(packed):
+      num_rows = _rows_per_batch(self._config, length)
       # Half a batch, or a quarter, where that holds what is left.
-      while per_batch >= 2 * len(texts):
-        per_batch //= 2
-      laid_out = _lay_out(packed, rows, texts, per_batch)
-      of_rows = np.zeros((per_batch,), np.int32)
+      while num_rows >= 2 * len(texts):
+        num_rows //= 2
+      laid_out = _lay_out(packed, rows, texts, (num_rows, length))
+      of_rows = np.zeros((num_rows,), np.int32)
       of_rows[: len(texts)] = [packed.places[t[0]] for t in texts]
       found = self._score(params)(
         params, keys_values, padded_lengths, of_rows, *laid_out
@@ -220,6 +222,15 @@ class Scorer:
         scores[of_row] = row[: len(of_row)]
       self._count(int(np.count_nonzero(laid_out[2])), laid_out[0].size)
     return scores.tolist()
+
+  def _batches(
+    self, packed: "_Packed"
+  ) -> Iterator[tuple[int, Sequence[Sequence[int]]]]:
+    """The length of a batch's rows, and the texts of each of them."""
+    for length, texts in packed.by_length.items():
+      size = _rows_per_batch(self._config, length)
+      for first in range(0, len(texts), size):
+        yield length, texts[first : first + size]
 
   def _score_padded(
     self,
@@ -253,7 +264,7 @@ class Scorer:
 
 @dataclasses.dataclass(frozen=True)
 class _Packed:
-  """Which texts share a row of `length` tokens, and what those have in common.
+  """Which texts share a row, by the length of rows, and what they share.
 
   `prefixes` are what all texts of each problem begin with, of `prefix_lengths`
   tokens; `places` says for each text which of them is its own.
@@ -261,8 +272,7 @@ class _Packed:
 
   prefixes: Sequence[Sequence[int]]
   places: Sequence[int]
-  texts: Sequence[Sequence[int]]
-  length: int
+  by_length: Mapping[int, Sequence[Sequence[int]]]
 
   @functools.cached_property
   def prefix_lengths(self) -> np.ndarray:
@@ -270,23 +280,31 @@ class _Packed:
 
 
 def _pack(rows: Sequence[Sequence[int]], problems: Sequence[int]) -> _Packed:
-  """Rows of the length that leaves the fewest places empty."""
+  """Rows of the length that leaves the fewest places empty.
+
+  And of half and a quarter of it, where a problem's last row needs no more.
+  """
   prefixes, places, of_problems = [], [], []
   for _, group in itertools.groupby(range(len(rows)), problems.__getitem__):
     texts = list(group)
     # The last token of each text is left: its hidden state is wanted.
-    shared = os.path.commonprefix([rows[t][:-1] for t in texts])
+    shared = os.path.commonprefix([tuple(rows[t][:-1]) for t in texts])
     places += [len(prefixes)] * len(texts)
     prefixes.append(shared)
     of_problems.append(texts)
 
-  def packed(length: int) -> list[list[int]]:
-    found = []
+  def packed(length: int) -> dict[int, list[list[int]]]:
+    smaller = [n for n in (length // 4, length // 2) if n >= _SHORTEST]
+    sizes = [*smaller, length]
+    found: dict[int, list[list[int]]] = {size: [] for size in sizes}
     for texts, prefix in zip(of_problems, prefixes, strict=True):
       lengths = np.array([len(rows[t]) - len(prefix) for t in texts])
       of_rows = packing.Packing(lengths, length).rows()
       parts = np.split(np.array(texts)[of_rows.examples], of_rows.starts[1:-1])
-      found += [part.tolist() for part in parts]
+      for part in parts:
+        texts_of_row = part.tolist()
+        total = sum(len(rows[t]) - len(prefix) for t in texts_of_row)
+        found[min(n for n in sizes if n >= total)].append(texts_of_row)
     return found
 
   longest = max(
@@ -296,25 +314,24 @@ def _pack(rows: Sequence[Sequence[int]], problems: Sequence[int]) -> _Packed:
   lengths = [_bucket(longest)]
   while lengths[-1] < _MAX_STRETCH * longest:
     lengths.append(_bucket(lengths[-1] + 1))
-  by_length = {length: packed(length) for length in lengths}
-  length = min(lengths, key=lambda n: n * len(by_length[n]))
-  return _Packed(prefixes, places, by_length[length], length)
+  ways = [packed(length) for length in lengths]
+  best = min(ways, key=lambda way: sum(n * len(way[n]) for n in way))
+  return _Packed(prefixes, places, best)
 
 
 def _lay_out(
   packed: _Packed,
   rows: Sequence[Sequence[int]],
   texts: Sequence[Sequence[int]],
-  num_rows: int,
+  shape: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Tokens, positions and segments [B, T], and where segments end [B, M].
 
   M is one of few numbers too.
   """
-  shape = num_rows, packed.length
   tokens, positions, segments = (np.zeros(shape, np.int32) for _ in "tps")
-  most = max(map(len, packed.texts))
-  ends = np.zeros((num_rows, _bucket(most, 8)), np.int32)
+  most = max(len(row) for rows in packed.by_length.values() for row in rows)
+  ends = np.zeros((shape[0], _bucket(most, 8)), np.int32)
   for row, of_row in enumerate(texts):
     first = 0
     for segment, text in enumerate(of_row):
@@ -329,7 +346,7 @@ def _lay_out(
   return tokens, positions, segments, ends
 
 
-def _bucket(number: int, least: int = 32) -> int:
+def _bucket(number: int, least: int = _SHORTEST) -> int:
   """The next of 32, 48, 64, 96, 128, ..., so that shapes are few."""
   power = max(least, 1 << (number - 1).bit_length())
   between = power * 3 // 4

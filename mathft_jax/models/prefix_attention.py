@@ -203,11 +203,11 @@ def _tiled(
       start = i * prefix_tile
       before = start + jnp.arange(prefix_tile)[None]
       mask = (before < num_before) & (at - before < window)
-      part = [
+      keys, values = (
         jax.lax.dynamic_slice_in_dim(x[prompt], start, prefix_tile, axis=1)
         for x in (prefix.keys, prefix.values)
-      ]
-      return add(tile_queries, sums, *part, mask)
+      )
+      return add(tile_queries, sums, keys, values, mask)
 
     def add_row(i, sums):
       start = i * tile

@@ -245,8 +245,8 @@ import jax, numpy as np
 from mathft_jax import partitioning
 from mathft_jax.data import vocabulary
 from mathft_jax.decoding import sampling
-from mathft_jax.inference import sampler
-from mathft_jax.models import generator, transformer
+from mathft_jax.inference import sampler, scorer
+from mathft_jax.models import evaluator, generator, transformer
 from mathft_jax.sources import arithmetic
 from mathft_jax.training import state
 
@@ -264,6 +264,8 @@ for stacked in (True, False):
         num_heads=4, num_kv_heads=2, head_dim=8, scan_layers=stacked)),
     words)
   draws = sampler.Sampler(model, config)  # One of all meshes.
+  scores = scorer.Scorer(
+    evaluator.Evaluator(model.module, words), scorer.ScoringConfig(2048))
   params = model.get_initial_variables(jax.random.key(0), {})["params"]
   for name, shape in {
     "one": {}, "data": {"data": 8},
@@ -277,6 +279,9 @@ for stacked in (True, False):
     found[f"{name} {stacked}"] = {
       "texts": [[c.solution for c in s.candidates] for s in sampled],
       "log_probs": [[c.log_prob for c in s.candidates] for s in sampled],
+      "scores": [
+        list(s.scores.values())
+        for s in scores.score(placed, sampled, evaluator="e")],
       # Rows, key heads, generated tokens, width: of all layers or of one.
       "suffixes": sorted(set(
         re.findall(r"f32\\[(?:2,)?(\\d+,\\d+,16,8)\\]", text))),
@@ -308,6 +313,8 @@ def test_rows_and_their_keys_are_spread_over_the_devices_of_the_parameters():
       np.testing.assert_allclose(
         other["log_probs"], one["log_probs"], atol=1e-3
       )
+      np.testing.assert_allclose(other["scores"], one["scores"], atol=1e-5)
       assert suffix in other["suffixes"]
       assert "64,2,16,8" not in other["suffixes"]
     assert "64,2,16,8" in one["suffixes"]
+    assert np.ptp(one["scores"]) > 0.01

@@ -216,6 +216,7 @@ def test_short_and_long_candidates_of_windowed_layers(
       tokens = np.zeros((1, 64 if len(ids) < 64 else 640), np.int32)
       tokens[0, 1 : len(ids) + 1] = ids
       logits = np.asarray(forward({"params": params}, tokens)[0][0, len(ids)])
+      assert model.verdict_ids is not None
       correct, incorrect = logits[list(model.verdict_ids)].astype(np.float64)
       expected = -np.logaddexp(0, incorrect - correct)
       assert found.scores[c.index] == pytest.approx(expected, abs=1e-5)
@@ -257,6 +258,7 @@ def test_id_0_is_a_token_where_the_vocabulary_says_so(
     assert 0 in ids
     tokens = jnp.asarray([[byte_level_vocabulary.pad_id, *ids]])
     logits = np.asarray(forward({"params": params}, tokens)[0][0, -1])
+    assert model.verdict_ids is not None
     correct, incorrect = logits[list(model.verdict_ids)]
     expected = -np.logaddexp(0, incorrect - correct)
     assert found.scores[index] == pytest.approx(expected, abs=1e-5)

@@ -70,10 +70,9 @@ def case(request):
     (length // 2, length // 3), (length,), (1, 2, length // 4, 3), (),
   ]  # fmt: skip
   rows = _rows(rng, length, segments, prompts, lengths)
+  keys, values = rng.normal(size=(2, 3, 2, room, 8)).astype(np.float32)
   prefix = prefix_attention.Prefix(
-    *(jnp.asarray(rng.normal(size=(3, 2, room, 8)), jnp.float32) for _ in "kv"),
-    jnp.asarray(lengths),
-    jnp.asarray(prompts),
+    *map(jnp.asarray, (keys, values, lengths, prompts))
   )
   return tuple(map(jnp.asarray, rows)), prefix
 
@@ -114,9 +113,8 @@ def test_some_places_are_a_part_of_all(case):
   plain = jax.jit(functools.partial(prefix_attention._plain, **options))
   every = plain(*rows, jnp.asarray(_FULL), prefix)
   queries = jnp.take_along_axis(rows[0], places[:, None, :, None], axis=2)
-  some = prefix_attention.attend(
-    queries, *rows[1:], jnp.asarray(_FULL), prefix, places=places, **options
-  )
+  attend = functools.partial(prefix_attention.attend, places=places, **options)
+  some = attend(queries, *rows[1:], jnp.asarray(_FULL), prefix)
   expected = jnp.take_along_axis(every, places[:, None, :, None], axis=2)
   np.testing.assert_allclose(some[:3], expected[:3], atol=2e-6)
 
