@@ -291,10 +291,10 @@ def _parser() -> argparse.ArgumentParser:
     type=pathlib.Path,
     default=pathlib.Path(os.environ.get("MATHFT_SHARED", "../shared")),
   )
-  parser.add_argument("--problems", type=int, default=8)
+  parser.add_argument("--problems", type=int, default=4)
   parser.add_argument("--max_tokens", type=int, default=512)
   parser.add_argument(
-    "--slots", type=int, default=256, help="rows that ours decodes at a time"
+    "--slots", type=int, default=128, help="rows that ours decodes at a time"
   )
   parser.add_argument(
     "--together",

@@ -1,5 +1,6 @@
 """Fixtures that several parts of the suite need, and its stricter settings."""
 
+import functools
 import json
 import os
 import pathlib
@@ -71,6 +72,58 @@ def make_config():
     )
 
   return make
+
+
+@pytest.fixture(
+  scope="session",
+  params=["plain", "llama", "biased_mqa", "capped_gemma", "normed_gemma"],
+)
+def family_config(request, make_config):
+  """What the open families differ in, each at least once.
+
+  Windows of 3 are much shorter than the rows of any test.
+  """
+  import jax
+
+  from mathft_jax.models import attention
+
+  changes = {
+    "plain": {},
+    "llama": {
+      "tie_embeddings": False,
+      "rope_theta": 500.0,
+      "rope_scaling": attention.LlamaRopeScaling(
+        factor=4.0,
+        low_frequency_factor=1.0,
+        high_frequency_factor=4.0,
+        original_length=64,
+      ),
+      "norm_epsilon": 1e-2,
+    },
+    "biased_mqa": {"num_kv_heads": 1, "use_qkv_bias": True, "windows": (3,)},
+    "capped_gemma": {
+      "num_layers": 3,
+      "num_kv_heads": 4,
+      "activation": functools.partial(jax.nn.gelu, approximate=True),
+      "windows": (3, None),
+      "norm_offset": 1.0,
+      "use_post_norms": True,
+      "scale_embeddings": True,
+      "query_scale": 0.2,
+      "attention_softcap": 2.0,
+      "logit_softcap": 3.0,
+    },
+    "normed_gemma": {
+      "num_layers": 3,
+      "windows": (3, 5, None),
+      "rope_theta": 1000.0,
+      "local_rope_theta": 50.0,
+      "rope_scaling": attention.LinearRopeScaling(2.0),
+      "use_qk_norm": True,
+      "norm_offset": 1.0,
+    },
+  }
+  return make_config(**changes[request.param])
 
 
 @pytest.fixture(scope="session")

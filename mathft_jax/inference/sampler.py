@@ -16,7 +16,7 @@ from mathft_jax.inference import engine as engine_lib
 from mathft_jax.models import decoder_model
 
 # Fewer rows have their products computed in another way, with other roundings
-# (seen on CPUs), so that candidates would depend on how many there are.
+# (seen on CPUs), so that candidates would depend on how many are left to draw.
 _FEWEST_SLOTS = 64
 # How many samples of a problem are drawn side by side, where it has as many.
 # More share a prompt's keys, fewer wait for the last of a problem.
@@ -32,10 +32,11 @@ class SamplingConfig:
   """How candidates are drawn; the paper's setting is the default (§4.1).
 
   `num_slots` candidates are decoded at a time, whichever problems they are of;
-  results do not depend on it. A prompt longer than `max_prompt_tokens` is an
-  error. A candidate without EOS after `max_tokens` ends there, and one that
-  comes to contain a text of `stop` ends before it. Every `steps_per_call`
-  tokens what has ended is taken out, and new prompts come in.
+  results depend on it by roundings at most. A prompt longer than
+  `max_prompt_tokens` is an error. A candidate without EOS after `max_tokens`
+  ends there, and one that comes to contain a text of `stop` ends before it.
+  Every `steps_per_call` tokens what has ended is taken out, and new prompts
+  come in.
   `takes_last_number` is for solutions that may state no answer, as those of
   GSM8K (`grading.extract`).
 
@@ -56,7 +57,7 @@ class SamplingConfig:
     if self.num_slots < _FEWEST_SLOTS:
       raise ValueError(
         f"num_slots is {self.num_slots}; it must be at least {_FEWEST_SLOTS},"
-        " below which roundings, and so candidates, would depend on it"
+        " below which roundings would depend on how many are left to draw"
       )
     if not all(self.stop):
       raise ValueError(f"stop is {self.stop}; each text needs a character")
@@ -94,9 +95,9 @@ class Sampler:
   on, as rows do in training.
 
   The random numbers of a candidate are a function of (seed, problem_id,
-  index). What it becomes does not depend on the other candidates, nor on the
-  slots; where products of matrices round alike for any number of rows from 64
-  on, as in float32 on a CPU, not in a single bit.
+  index). What it becomes does not depend on the other candidates, nor on when
+  and where it is drawn; in float32 on a CPU not in a single bit. The number of
+  slots can change how products and sums round (docs/recipe.md).
   """
 
   def __init__(

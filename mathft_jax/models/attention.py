@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mathft_jax.decoding import prefix_cache
 
+# Up to so many queries have their products with keys computed one by one.
+_FEW_QUERIES = 4
 # A window no sequence reaches: the layer attends to all that came before.
 FULL_ATTENTION = 2**30
 
@@ -181,15 +183,35 @@ def _partial_attention(
   Weights are relative to the largest score, [B, K, n, 1] as the score is, and
   the sum over values is [B, K, n, Dh], all in float32.
   """
-  scores = jnp.matmul(queries, keys, preferred_element_type=jnp.float32)
+  scores = _product(queries, keys)
   scores = jnp.where(seen, _capped(scores * scale, softcap), _MASKED)
   largest = jnp.max(scores, axis=-1, keepdims=True)
   weights = jnp.exp(scores - largest)
   total = jnp.sum(weights, axis=-1, keepdims=True)
-  mixed = jnp.matmul(
-    weights.astype(values.dtype), values, preferred_element_type=jnp.float32
-  )
-  return largest, total, mixed
+  return largest, total, _product(weights.astype(values.dtype), values)
+
+
+def _product(
+  x: Float[Array, "B K n i"], y: Float[Array, "B K i j"]
+) -> Float[Array, "B K n j"]:
+  """x @ y in float32.
+
+  For two to four queries a CPU has no fast product: sums of products over the
+  whole, which XLA makes one loop of, read `y` at the speed of memory and took
+  two thirds of the time (128 rows of 512 positions). With one query that loop
+  is very slow.
+  """
+
+  def matmul(x, y):
+    return jnp.matmul(x, y, preferred_element_type=jnp.float32)
+
+  def sum_of_products(x, y):
+    wide = x[..., None].astype(jnp.float32) * y[:, :, None].astype(jnp.float32)
+    return jnp.sum(wide, axis=3)
+
+  if 1 < x.shape[2] <= _FEW_QUERIES:
+    return jax.lax.platform_dependent(x, y, cpu=sum_of_products, default=matmul)
+  return matmul(x, y)
 
 
 def _joined(
