@@ -1,6 +1,7 @@
 """Tests of mathft_jax.inference.engine."""
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -71,13 +72,17 @@ def plain(make_config, make_params):
   return drawing, params
 
 
-def _forward(config, params, tokens) -> np.ndarray:
-  """Logits behind each token, without a cache."""
-  apply = jax.jit(transformer.Transformer(config).apply)
+@functools.cache
+def _apply(config):
+  return jax.jit(transformer.Transformer(config).apply)
+
+
+def _last_logits(config, params, tokens) -> np.ndarray:
+  """Logits behind the last token, without a cache."""
   padded = np.zeros((1, 32), np.int32)
   padded[0, : len(tokens)] = tokens
-  logits, _ = apply({"params": params}, jnp.asarray(padded))
-  return np.asarray(logits[0, : len(tokens)], np.float64)
+  logits, _ = _apply(config)({"params": params}, jnp.asarray(padded))
+  return np.asarray(logits[0, len(tokens) - 1], np.float64)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -96,7 +101,7 @@ def test_greedy_is_argmax_of_full_forward_passes(family_config, make_params):
   for sample in greedy:
     tokens = list(_PROMPTS[int(sample.name)])
     for drawn, log_prob in zip(sample.tokens, sample.log_probs, strict=True):
-      of_all = _log_softmax(_forward(family_config, params, tokens)[-1])
+      of_all = _log_softmax(_last_logits(family_config, params, tokens))
       assert drawn == np.argmax(of_all)
       assert log_prob == pytest.approx(of_all[drawn], abs=1e-4)
       tokens.append(int(drawn))
@@ -119,7 +124,7 @@ def test_tokens_have_the_frequencies_of_the_nucleus(family_config, make_params):
 
 
 def _check_frequencies(config, params, tokens, drawn: np.ndarray) -> None:
-  probs = np.exp(_log_softmax(_forward(config, params, tokens)[-1] / 0.8))
+  probs = np.exp(_log_softmax(_last_logits(config, params, tokens) / 0.8))
   falling = np.argsort(-probs)
   size = np.searchsorted(np.cumsum(probs[falling]), 0.9) + 1
   kept = falling[:size]
