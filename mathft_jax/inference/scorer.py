@@ -70,7 +70,7 @@ class Counts:
     """The share of places that hold no token; 0 where there is none."""
     return 1 - self.num_tokens / self.num_places if self.num_places else 0.0
 
-  def describe(self) -> dict[str, float]:
+  def describe(self) -> dict[str, int | float]:
     """What a stage says of its scoring."""
     return {**dataclasses.asdict(self), "padding": round(self.padding, 4)}
 
