@@ -273,7 +273,7 @@ for stacked in (True, False):
     abstract = state.abstract_params(model, mesh)
     placed = jax.tree.map(
       lambda x, like: jax.device_put(x, like.sharding), params, abstract)
-    text = draws.lower(abstract).compile().as_text()
+    text = draws.lower(abstract)[0].compile().as_text()
     sampled = list(draws.sample(placed, problems, generator="g"))
     found[f"{name} {stacked}"] = {
       "texts": [[c.solution for c in s.candidates] for s in sampled],
