@@ -50,7 +50,7 @@ class SamplingConfig:
   num_slots: int = 512
   steps_per_call: int = 16
   seed: int = 0
-  stop: tuple[str, ...] = ()
+  stop: Sequence[str] = ()
   takes_last_number: bool = False
 
   def __post_init__(self):
@@ -59,8 +59,12 @@ class SamplingConfig:
         f"num_slots is {self.num_slots}; it must be at least {_FEWEST_SLOTS},"
         " below which roundings would depend on how many are left to draw"
       )
-    if not all(self.stop):
-      raise ValueError(f"stop is {self.stop}; each text needs a character")
+    # A string would stop at each of its characters.
+    if isinstance(self.stop, str) or not all(self.stop):
+      raise ValueError(
+        f"stop is {self.stop!r}; it must be a list of texts, and each text"
+        " needs a character"
+      )
 
   def describe(self) -> dict[str, Any]:
     """What a candidates file says of how it came about."""

@@ -191,9 +191,10 @@ def test_a_solution_ends_before_a_text_to_stop_at(
   assert reasons == {"eos", "length", "stop"}
 
 
-def test_an_empty_text_to_stop_at_is_refused():
-  with pytest.raises(ValueError, match="each text needs a character"):
-    dataclasses.replace(_CONFIG, stop=("a", ""))
+@pytest.mark.parametrize("stop", [("a", ""), ["", "b"], "###"])
+def test_texts_to_stop_at_are_several_and_not_empty(stop):
+  with pytest.raises(ValueError, match="a list of texts, and each text needs"):
+    dataclasses.replace(_CONFIG, stop=stop)
 
 
 def test_fewer_than_64_slots_are_refused():
