@@ -165,7 +165,7 @@ def _ours(folder: pathlib.Path, work: Mapping[str, Any]) -> dict[str, Any]:
     "tokens": run.work.num_tokens,
     "seconds": seconds,
     "steps": run.work.num_steps,
-    "occupancy": run.work.occupancy(shape.num_rows),
+    "occupancy": run.work.occupancy,
     "prompt_copies": copies,
     "prompt_bytes": (
       shape.num_lanes * shape.num_places * shape.prompt_capacity * per_token

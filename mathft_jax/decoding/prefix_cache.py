@@ -5,6 +5,7 @@ the prompt does not grow with N; each candidate keeps only what it generated.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -148,6 +149,26 @@ class PrefixCache:
     if isinstance(self.layers, tuple):
       new = tuple(new if i == layer else c for i, c in enumerate(self.layers))
     return dataclasses.replace(self, layers=new)
+
+  def map_rows(self, function: Callable[[Array], Array]) -> "PrefixCache":
+    """The cache with function(array [B, ...]) for all that rows have."""
+    over_layers = jax.vmap(function, 0) if self.is_stacked else function
+
+    def of_layer(layer: LayerCache) -> LayerCache:
+      return dataclasses.replace(
+        layer,
+        suffix_keys=over_layers(layer.suffix_keys),
+        suffix_values=over_layers(layer.suffix_values),
+      )
+
+    return dataclasses.replace(
+      self,
+      layers=jax.tree.map(
+        of_layer, self.layers, is_leaf=lambda x: isinstance(x, LayerCache)
+      ),
+      places=function(self.places),
+      num_generated=function(self.num_generated),
+    )
 
   def insert(
     self,

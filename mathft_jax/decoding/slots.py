@@ -167,6 +167,36 @@ def cancel(slots: Slots, is_cancelled: Bool[Array, "P C Q"]) -> Slots:
   )
 
 
+def resize(slots: Slots, rows_per_lane: int) -> Slots:
+  """The same work on more or fewer rows; those that are free go first.
+
+  A lane must not have more active rows than that.
+  """
+  lanes, before = slots.cache.num_lanes, slots.cache.rows_per_lane
+  active = slots.is_active.reshape(lanes, before)
+  kept = jnp.argsort(~active, axis=1)[:, :rows_per_lane]
+  num_new = max(0, rows_per_lane - before)
+
+  def of_lane(x, kept, value):
+    new = jnp.full((num_new, *x.shape[1:]), value, x.dtype)
+    return jnp.concatenate([x[kept], new])
+
+  def rows(x, value=0):
+    x = x.reshape(lanes, before, *x.shape[1:])
+    x = jax.vmap(of_lane, (0, 0, None))(x, kept, value)
+    return x.reshape(-1, *x.shape[2:])
+
+  return dataclasses.replace(
+    slots,
+    cache=slots.cache.map_rows(rows),
+    request=rows(slots.request, FREE),
+    tokens=rows(slots.tokens),
+    keys=rows(slots.keys),
+    is_greedy=rows(slots.is_greedy),
+    max_tokens=rows(slots.max_tokens),
+  )
+
+
 def refill(slots: Slots) -> Slots:
   """Each free row takes the next request of its lane, if one waits."""
   lanes = slots.cache.num_lanes

@@ -15,6 +15,9 @@ from mathft_jax import partitioning, records
 from mathft_jax.decoding import generate, sampling, slots
 from mathft_jax.models import decoder_model
 
+# Fewer rows have their products computed in another way, with other roundings
+# (seen on CPUs), so that samples would depend on how many are left to draw.
+FEWEST_ROWS = 64
 # The shortest length that prompts are padded to.
 _SHORTEST = 32
 # Prompts that are prefilled together, and results that are fetched together.
@@ -24,7 +27,7 @@ _FETCHED = 64
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """The sizes of a batch of slots; there is one compiled program for each.
+  """The largest size of a batch of slots; `Run` needs less at its end.
 
   `num_lanes` x `rows_per_lane` rows decode together, those of a lane the
   samples of up to `num_places` prompts, of which it reads each once: while the
@@ -79,18 +82,20 @@ class Sample:
 
 @dataclasses.dataclass
 class Work:
-  """What a run has done: steps of all rows, and tokens that these gave.
+  """What a run has done: steps, steps times rows, and tokens that these gave.
 
   `num_inserted` counts prompts by the lanes that they went into.
   """
 
   num_steps: int = 0
+  num_row_steps: int = 0
   num_tokens: int = 0
   num_inserted: int = 0
 
-  def occupancy(self, num_rows: int) -> float:
+  @property
+  def occupancy(self) -> float:
     """The share of rows that had a sample to work on."""
-    return self.num_tokens / max(1, self.num_steps * num_rows)
+    return self.num_tokens / max(1, self.num_row_steps)
 
 
 class Engine:
@@ -112,6 +117,9 @@ class Engine:
     self.prefill = partitioning.jit_by_mesh(model.prefill)
     self.insert = partitioning.jit_by_mesh(_insert, donate_argnums=0)
     self.cancel = partitioning.jit_by_mesh(slots.cancel, donate_argnums=0)
+    self.resize = partitioning.jit_by_mesh(
+      _resize, static_argnames="rows_per_lane"
+    )
     self.advance = partitioning.jit_by_mesh(
       functools.partial(
         _advance,
@@ -153,6 +161,7 @@ class Run:
     self._engine = engine
     self._params = params
     self._shape = shape
+    self._rows_per_lane = shape.rows_per_lane  # Of those that are there now.
     self._key = jax.random.key(seed)
     self._waiting: collections.deque[Job] = collections.deque()
     self._prefilled: dict[str, tuple[Any, int]] = {}
@@ -187,6 +196,7 @@ class Run:
     """Decodes on for a while; returns the samples that have ended."""
     self._share_out()
     self._fill()
+    self._resize()
     self._slots, counts = self._engine.advance(self._params)(
       self._params, self._slots
     )
@@ -195,6 +205,8 @@ class Run:
       (counts, results.num_tokens, results.has_ended)
     )
     self.work.num_steps += int(counts[0])
+    num_rows = self._shape.num_lanes * self._rows_per_lane
+    self.work.num_row_steps += int(counts[0]) * num_rows
     self.work.num_tokens += int(counts[1])
     is_done = self._is_open & (num_tokens > 0)
     samples = self._samples(
@@ -209,7 +221,7 @@ class Run:
     request, places, num_tokens = partitioning.to_host(
       (state.request, state.cache.places, state.cache.num_generated)
     )
-    lanes = np.arange(len(request)) // self._shape.rows_per_lane
+    lanes = np.arange(len(request)) // self._rows_per_lane
     has_begun = (request != slots.FREE) & (num_tokens > 0)
     at = np.stack([lanes, places, request], axis=1)[has_begun]
     return self._samples(at, num_tokens[has_begun], np.zeros(len(at), bool))
@@ -267,7 +279,7 @@ class Run:
     by_waiting = sorted(self._jobs, key=lambda at: taken[at] - number[at])
     for at in by_waiting[:num_idle]:
       # Fewer begin soon where they are.
-      if number[at] - taken[at] <= self._shape.rows_per_lane // 2:
+      if number[at] - taken[at] <= self._rows_per_lane // 2:
         return
       job = self._jobs[at]
       rest = _part(job, range(taken[at], number[at]))
@@ -276,15 +288,38 @@ class Run:
       self._cancel(is_cancelled)
       self._waiting += _split(rest, 2, 1)
 
+  def _resize(self) -> None:
+    """Half of the rows, or fewer, once what is left has room in them.
+
+    And more again where more has been submitted since. With half of the rows a
+    step takes half of the time; each half is a compiled program of its own.
+    """
+    num_left = np.sum(self._is_open, axis=(1, 2))  # Of a lane, [P].
+    num_waiting = sum(len(job.indices) for job in self._waiting)
+    lanes, rows = self._shape.num_lanes, self._shape.rows_per_lane
+    while (
+      rows % 2 == 0
+      and lanes * rows // 2 >= FEWEST_ROWS
+      and num_left.max() <= rows // 2
+      and num_left.sum() + num_waiting <= lanes * rows // 2
+    ):
+      rows //= 2
+    if rows != self._rows_per_lane:
+      self._slots = self._engine.resize(self._params)(
+        self._slots, rows_per_lane=rows
+      )
+      self._rows_per_lane = rows
+
   def _fill(self) -> None:
-    """Jobs that wait move into places that are free, idle lanes first."""
-    is_free = ~np.any(self._is_open, axis=2)
-    firsts = [(lane, 0) for lane in np.flatnonzero(self._is_idle())]
-    others = [at for at in map(tuple, np.argwhere(is_free)) if at not in firsts]
-    for lane, place in firsts + others:
-      if not self._waiting:
+    """Jobs that wait move into lanes that are about to have free rows."""
+    while self._waiting:
+      is_free = ~np.any(self._is_open, axis=2)  # [P, C]
+      to_do = np.sum(self._is_open, axis=(1, 2))
+      lane = int(np.argmin(np.where(is_free.any(axis=1), to_do, np.inf)))
+      if not is_free[lane].any() or to_do[lane] >= self._shape.rows_per_lane:
         return
-      self._insert(self._waiting.popleft(), int(lane), int(place))
+      place = int(np.argmax(is_free[lane]))
+      self._insert(self._waiting.popleft(), lane, place)
 
   def _insert(self, job: Job, lane: int, place: int) -> None:
     (keys, values), row = self._prefill(job)
@@ -375,6 +410,10 @@ def _advance(model, params, state, *, next_token, num_steps):
     num_steps=num_steps,
   )
   return decoder_model.laid_out(state), counts
+
+
+def _resize(state, *, rows_per_lane):
+  return decoder_model.laid_out(slots.resize(state, rows_per_lane))
 
 
 def _insert(

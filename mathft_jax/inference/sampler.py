@@ -15,12 +15,9 @@ from mathft_jax.grading import extract
 from mathft_jax.inference import engine as engine_lib
 from mathft_jax.models import decoder_model
 
-# Fewer rows have their products computed in another way, with other roundings
-# (seen on CPUs), so that candidates would depend on how many are left to draw.
-_FEWEST_SLOTS = 64
 # How many samples of a problem are drawn side by side, where it has as many.
-# More share a prompt's keys, fewer wait for the last of a problem.
-_ROWS_PER_LANE = 16
+# More share a prompt's keys, and leave fewer rows idle at the end of a run.
+_ROWS_PER_LANE = 64
 # Prompts that such rows can be busy with at a time.
 _PLACES = 2
 
@@ -54,10 +51,11 @@ class SamplingConfig:
   takes_last_number: bool = False
 
   def __post_init__(self):
-    if self.num_slots < _FEWEST_SLOTS:
+    fewest = engine_lib.FEWEST_ROWS
+    if self.num_slots < fewest:
       raise ValueError(
-        f"num_slots is {self.num_slots}; it must be at least {_FEWEST_SLOTS},"
-        " below which roundings would depend on how many are left to draw"
+        f"num_slots is {self.num_slots}; it must be at least {fewest}, below"
+        " which roundings would depend on how many are left to draw"
       )
     # A string would stop at each of its characters.
     if isinstance(self.stop, str) or not all(self.stop):
@@ -230,7 +228,7 @@ class Sampler:
           num_candidates=num_candidates,
           num_tokens=run.work.num_tokens,
           num_steps=run.work.num_steps,
-          occupancy=run.work.occupancy(shape.num_rows),
+          occupancy=run.work.occupancy,
         )
       )
 
@@ -260,10 +258,13 @@ class Sampler:
   ) -> engine_lib.Shape:
     """Slots for so many candidates; powers of two, so that shapes are few."""
     config = self._config
-    num_rows = max(_FEWEST_SLOTS, min(config.num_slots, _power(num_wanted)))
-    rows_per_lane = min(_ROWS_PER_LANE, _power(per_problem + 1) // 2)
+    num_rows = min(config.num_slots, _power(num_wanted))
+    num_rows = max(engine_lib.FEWEST_ROWS, num_rows)
     mesh = partitioning.mesh_of(params)
     shards = partitioning.num_row_shards(mesh) if mesh else 1
+    rows_per_lane = min(
+      _ROWS_PER_LANE, _power(per_problem + 1) // 2, max(1, num_rows // shards)
+    )
     num_lanes = _round_up(-(-num_rows // rows_per_lane), shards)
     return engine_lib.Shape(
       num_lanes=num_lanes,

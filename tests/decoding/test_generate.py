@@ -208,6 +208,45 @@ def test_cancelled_requests_end_and_do_not_begin(empty):
     _check(state.results, *at)
 
 
+def test_requests_go_on_whatever_becomes_of_the_number_of_rows(empty):
+  prompts = {(0, 0): (3, 8), (0, 1): (4, 7), (1, 1): (2, 8)}
+  state = empty
+  for (lane, place), (last_token, number) in prompts.items():
+    state = _submit(state, lane, place, last_token, number)
+  for rows_per_lane in (5, 9, 4, 1, 2, 3):
+    state, _ = _advance(state, 2)
+    active = state.is_active.reshape(2, -1).sum(axis=1)
+    rows_per_lane = max(rows_per_lane, int(active.max()))
+    state = slots.resize(state, rows_per_lane)
+    assert state.cache.rows_per_lane == rows_per_lane
+    assert state.cache._any_layer().suffix_values.shape[1] == 2 * rows_per_lane
+    assert (state.is_active.reshape(2, -1).sum(axis=1) == active).all()
+  while state.has_work():
+    state, _ = _advance(state, 2)
+  for at, (last_token, number) in prompts.items():
+    for request in range(number):
+      _check(state.results, *at, last_token, request)
+
+
+def test_a_row_takes_its_keys_and_values_along(empty):
+  rows = jnp.arange(6.0)[None, :, None, None, None]
+  cache = empty.cache
+  cache = cache.replace(
+    layers=cache.layers.replace(
+      suffix_keys=cache.layers.suffix_keys + rows,
+      suffix_values=cache.layers.suffix_values - rows,
+    ),
+    num_generated=jnp.arange(6),
+  )
+  request = jnp.array([-1, 4, -1, 2, -1, 7])
+  state = slots.resize(empty.replace(cache=cache, request=request), 2)
+  assert state.request.tolist() == [4, -1, 2, 7]
+  assert state.cache.num_generated.tolist() == [1, 0, 3, 5]
+  layers = state.cache.layers
+  assert layers.suffix_keys[0, :, 0, 1, 1].tolist() == [1, 0, 3, 5]
+  assert layers.suffix_values[0, :, 0, 1, 1].tolist() == [-1, 0, -3, -5]
+
+
 def test_a_place_takes_new_requests_once_its_old_are_done(empty):
   state = _submit(empty, 0, 0, 3, 8)
   while state.has_work():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import types
 
 import jax
@@ -185,6 +186,39 @@ def test_what_waits_in_busy_lanes_moves_to_idle_ones(plain):
   expected = _run(drawing, params, [_job(0, range(40)), _job(1, range(40))])
   found = _by_key(s for s in samples if s.name in "01")
   assert found == _by_key(expected)
+
+
+def test_fewer_rows_do_what_is_left_and_more_what_comes_then(plain):
+  """To the bit: neither changes how anything is computed."""
+  drawing, params = plain
+  lengths = [24 if i % 8 == 0 else 2 for i in range(40)]
+  jobs = [
+    dataclasses.replace(_job(i, range(40)), max_tokens=lengths)
+    for i in range(6)
+  ]
+  few = engine.Shape(2, 32, 2, 40, 32, 24)
+  expected = _by_key(_run(drawing, params, jobs, few))
+  many = dataclasses.replace(few, rows_per_lane=64)
+  run = drawing.start(params, many, seed=3)
+  for job in jobs[:3]:
+    run.submit(job)
+  samples, num_rows = [], []
+  while run.has_work:
+    before = run.work.num_row_steps, run.work.num_steps
+    samples += run.step()
+    steps = run.work.num_steps - before[1]
+    num_rows.append((run.work.num_row_steps - before[0]) // steps)
+    if num_rows[-1] == 64 and len(jobs) > 3:
+      for job in jobs[3:]:
+        run.submit(job)
+      del jobs[3:]
+  # Down, up again for those that came, and down once more.
+  changes = [n for n, _ in itertools.groupby(num_rows)]
+  assert changes == [128, 64, 128, 64]
+  assert _by_key(samples) == expected
+  assert run.work.occupancy == pytest.approx(
+    sum(map(len, (s.tokens for s in samples))) / run.work.num_row_steps
+  )
 
 
 def test_cancelled_samples_never_come(plain):
