@@ -203,8 +203,7 @@ def replay(
   columns behind them, votes have to stay as they are.
   """
   num_problems, num_candidates = votes.first.shape
-  if sizes is None:
-    sizes = np.full(num_problems, num_candidates)
+  most = num_candidates if sizes is None else sizes
   pairs, where = np.unique(
     np.stack([votes.first, votes.second], axis=-1).reshape(-1, 2),
     axis=0,
@@ -213,6 +212,6 @@ def replay(
   by_pair = np.array([rule.is_settled(int(a), int(b)) for a, b in pairs])
   settles = by_pair[where.ravel()].reshape(votes.first.shape)
   is_settled = np.asarray(np.any(settles, axis=1))
-  last = np.where(is_settled, np.argmax(settles, axis=1), sizes - 1)
+  last = np.where(is_settled, np.argmax(settles, axis=1), most - 1)
   is_correct = votes.is_correct[np.arange(num_problems), last]
   return Replay(last + 1, is_correct, is_settled)
