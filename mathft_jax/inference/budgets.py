@@ -45,10 +45,6 @@ class Budget:
     self._count()
 
   @property
-  def num_underway(self) -> int:
-    return len(self._underway)
-
-  @property
   def num_left(self) -> int:
     """Candidates that are still to come, at most."""
     return len(self._underway) + len(self._waiting)

@@ -223,7 +223,7 @@ class Sampler:
       while waiting and not open_[waiting[0].problem_id].num_left:
         problem = waiting.popleft()
         yield problem, open_.pop(problem.problem_id).candidates()
-      self._begin(run, open_, tokens, shape.num_rows)
+      self._begin(run, open_, tokens)
       if not run.has_work:
         return
       new = [self._candidate(sample) for sample in self._step(run)]
@@ -254,30 +254,29 @@ class Sampler:
     run: engine_lib.Run,
     open_: Mapping[str, budgets.Budget],
     tokens: Mapping[str, Sequence[int]],
-    num_rows: int,
   ) -> None:
     """Submits what is wanted for sure, problem by problem, as places are free.
 
-    Only where rows would idle, problems draw what may turn out not to be
-    wanted, each as much as the others.
+    Only places that would stay empty go to what may turn out not to be wanted,
+    of all problems in turn.
     """
 
-    def submit(name: str) -> int:
-      indices = open_[name].begin()
-      run.submit(self._job(name, tokens[name], indices))
-      return len(indices)
+    def submit(name: str) -> None:
+      run.submit(self._job(name, tokens[name], open_[name].begin()))
 
     for name, budget in open_.items():
       while budget.has_to_begin:
         if run.num_free_places <= -_AHEAD:
           return
         submit(name)
-    num_idle = num_rows - sum(one.num_underway for one in open_.values())
-    for name, budget in open_.items():
-      if num_idle <= 0:
-        return
-      if budget.may_begin:
-        num_idle -= submit(name)
+    ahead = collections.deque(
+      name for name, budget in open_.items() if budget.may_begin
+    )
+    while ahead and run.num_free_places > 0:
+      name = ahead.popleft()
+      submit(name)
+      if open_[name].may_begin:
+        ahead.append(name)
 
   def _step(self, run: engine_lib.Run) -> list[engine_lib.Sample]:
     samples = run.step()

@@ -173,7 +173,7 @@ def adaptive_budgets(runs: Sequence[RunResults]) -> Table:
       Column("Generator"),
       Column("Certainty above", document.RATIO),
       Column("Samples a problem", document.DECIMAL),
-      Column(f"Of {n}", document.PERCENT),
+      Column("Of most" if n == "N" else f"Of {n}", document.PERCENT),
       Column("Accuracy", document.PERCENT),
       Column(f"To Maj1@{n}", document.POINTS),
       Column("To as many each", document.POINTS),

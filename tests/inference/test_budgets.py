@@ -47,7 +47,6 @@ def _draw(budget, candidates, rng, is_eager) -> set[int]:
       assert not begun.intersection(new)
       begun.update(new)
       underway += new
-    assert budget.num_underway == len(underway)
     ended = underway.pop(rng.integers(len(underway)))
     budget.add(candidates[ended])
     released = budget.release()

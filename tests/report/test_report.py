@@ -492,6 +492,7 @@ def test_a_replay_does_not_tell_what_was_not_drawn(uneven_report, uneven_run):
     (row,) = _cells(table, "generator_stepwise", threshold)
     used = [drawn[: rule.num_needed(drawn, str.__eq__)] for drawn in answers]
     assert row["Samples a problem"].value == np.mean(list(map(len, used)))
+    assert row["Of most"] == pytest.approx(np.mean(list(map(len, used))) / 16)
     is_right = [_majority(drawn) == "42" for drawn in used]
     assert row["Accuracy"].value == pytest.approx(np.mean(is_right))
     as_many = round(row["Samples a problem"].value)
