@@ -15,8 +15,8 @@ from mathft_jax import records, samples
 _NUM_PROBLEMS = 24
 _NUM_KILLS = 5
 
-# argv: the folder of candidates, that of compiled programs, the temperature; the
-# threshold that settles votes, if problems are to end then.
+# argv: the folder of candidates, that of compiled programs, the temperature;
+# the threshold that settles votes, if problems are to end then.
 _DECODE = f"""
 import pathlib, sys
 import jax
