@@ -97,6 +97,13 @@ def test_without_a_rule_all_are_begun_at_once():
   assert list(budget.candidates()) == [_GREEDY, 0, 1, 2]
 
 
+def test_the_greedy_candidate_alone_needs_no_vote():
+  budget = budgets.Budget(0, stopping.BetaStopping(0.95))
+  assert budget.has_to_begin and budget.begin() == [_GREEDY]
+  budget.add(_candidate(_GREEDY, None))
+  assert budget.num_left == 0 and list(budget.candidates()) == [_GREEDY]
+
+
 def test_waves_are_what_can_settle_the_vote():
   budget = budgets.Budget(9, stopping.BetaStopping(0.95))
   assert budget.begin() == [_GREEDY, 0, 1, 2, 3]
