@@ -177,6 +177,12 @@ class Run:
   def has_work(self) -> bool:
     return bool(self._waiting) or bool(self._jobs)
 
+  @property
+  def num_free_places(self) -> int:
+    """Places for jobs to begin in, less the jobs that wait for one."""
+    is_taken = np.any(self._is_open, axis=2)
+    return int(np.sum(~is_taken)) - len(self._waiting)
+
   def submit(self, job: Job) -> None:
     """Raises ValueError for more tokens or samples than there is room for."""
     shape = self._shape

@@ -1,6 +1,7 @@
 """Problems to candidates."""
 
 import bisect
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,14 +13,18 @@ import numpy as np
 from mathft_jax import partitioning, prompts, records
 from mathft_jax.decoding import sampling, slots
 from mathft_jax.grading import extract
+from mathft_jax.inference import budgets
 from mathft_jax.inference import engine as engine_lib
 from mathft_jax.models import decoder_model
+from mathft_jax.rerank import stopping as stopping_lib
 
 # How many samples of a problem are drawn side by side, where it has as many.
 # More share a prompt's keys, and leave fewer rows idle at the end of a run.
 _ROWS_PER_LANE = 64
 # Prompts that such rows can be busy with at a time.
 _PLACES = 2
+# Jobs that wait for a place: their prompts are read together.
+_AHEAD = 8
 
 Drawn = Mapping[str, Mapping[int, records.Candidate]]
 
@@ -36,6 +41,9 @@ class SamplingConfig:
   come in.
   `takes_last_number` is for solutions that may state no answer, as those of
   GSM8K (`grading.extract`).
+  With `stopping` a problem ends with fewer than `num_candidates` where the
+  answers up to an index settle its vote: those behind it are not drawn, or
+  dropped.
 
   Raises ValueError for fewer than 64 slots, and for an empty text in `stop`.
   """
@@ -49,6 +57,7 @@ class SamplingConfig:
   seed: int = 0
   stop: Sequence[str] = ()
   takes_last_number: bool = False
+  stopping: stopping_lib.BetaStopping | None = None
 
   def __post_init__(self):
     fewest = engine_lib.FEWEST_ROWS
@@ -72,6 +81,7 @@ class SamplingConfig:
       "max_tokens": self.max_tokens,
       "takes_last_number": self.takes_last_number,
       **({"stop": list(self.stop)} if self.stop else {}),
+      **({"stopping": self.stopping.describe()} if self.stopping else {}),
       **sampling.describe(self.next_token),
     }
 
@@ -80,12 +90,16 @@ class SamplingConfig:
 class Progress:
   """What a run of the sampler has done since it was started.
 
+  `num_left` candidates are still to come, at most. Of the `num_tokens` drawn,
+  `num_kept_tokens` are of candidates that problems have ended with.
   `occupancy` is the share of slots that had a candidate to work on.
   """
 
   num_problems: int
   num_candidates: int
+  num_left: int
   num_tokens: int
+  num_kept_tokens: int
   num_steps: int
   occupancy: float
 
@@ -118,7 +132,7 @@ class Sampler:
 
   @property
   def num_per_problem(self) -> int:
-    """Candidates of each problem, the greedy one among them."""
+    """Candidates of each problem at most, the greedy one among them."""
     return self._config.num_candidates + 1
 
   def lower(
@@ -129,10 +143,9 @@ class Sampler:
     It is that of `greedy` or that of `sample`, not compiled yet. `params` may
     be shapes with shardings, of devices that are not there.
     """
-    per_problem = 1 if is_greedy else self.num_per_problem
-    return self._engine.lower(
-      params, self._shape(params, per_problem, self._config.num_slots)
-    )
+    num_candidates = 0 if is_greedy else self._config.num_candidates
+    shape = self._shape(params, num_candidates, self._config.num_slots)
+    return self._engine.lower(params, shape)
 
   def sample(
     self,
@@ -152,20 +165,18 @@ class Sampler:
     is told of each new one once it has ended, `on_progress` now and then.
     Raises ValueError for a prompt that is too long.
     """
-    indices = [records.GREEDY_INDEX, *range(self._config.num_candidates)]
     for problem, candidates in self._draw(
       params,
       [p for p in problems if p.problem_id not in finished],
-      indices,
+      self._config.num_candidates,
       drawn or {},
       on_drawn,
       on_progress,
     ):
-      greedy, *others = (candidates[index] for index in indices)
       yield records.SampledProblem(
         problem=problem,
-        greedy=greedy,
-        candidates=tuple(others),
+        greedy=candidates.pop(records.GREEDY_INDEX),
+        candidates=tuple(candidates.values()),
         generator=generator,
         sampling=self._describe(),
       )
@@ -174,10 +185,9 @@ class Sampler:
     self, params: Any, problems: Sequence[records.Problem]
   ) -> list[records.Candidate]:
     """The greedy candidate of each problem, in the order of the problems."""
-    index = records.GREEDY_INDEX
     found = {
-      problem.problem_id: candidates[index]
-      for problem, candidates in self._draw(params, problems, [index], {})
+      problem.problem_id: candidates[records.GREEDY_INDEX]
+      for problem, candidates in self._draw(params, problems, 0, {})
     }
     return [found[problem.problem_id] for problem in problems]
 
@@ -185,52 +195,86 @@ class Sampler:
     self,
     params: Any,
     problems: Sequence[records.Problem],
-    indices: Sequence[int],
+    num_candidates: int,
     drawn: Drawn,
     on_drawn: Callable[[Sequence[records.Candidate]], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
-  ) -> Iterator[tuple[records.Problem, Mapping[int, records.Candidate]]]:
-    """Problems with their candidates by index, short prompts first."""
+  ) -> Iterator[tuple[records.Problem, dict[int, records.Candidate]]]:
+    """Problems with their candidates by rising index, short prompts first."""
     tokens = {p.problem_id: self._prompt(p) for p in problems}
-    problems = sorted(problems, key=lambda p: len(tokens[p.problem_id]))
-    found = {
-      problem.problem_id: dict(drawn.get(problem.problem_id, {}))
-      for problem in problems
+    ordered = sorted(problems, key=lambda p: len(tokens[p.problem_id]))
+    waiting = collections.deque(ordered)
+    open_ = {
+      problem.problem_id: budgets.Budget(
+        num_candidates,
+        self._config.stopping,
+        drawn.get(problem.problem_id),
+      )
+      for problem in ordered
     }
-    jobs = [
-      self._job(name, tokens[name], sorted(set(indices) - found[name].keys()))
-      for name in found
-    ]
-    num_wanted = sum(len(job.indices) for job in jobs)
-    shape = self._shape(params, len(indices), num_wanted)
+    num_left = sum(budget.num_left for budget in open_.values())
+    shape = self._shape(params, num_candidates, num_left)
     run = self._engine.start(params, shape, self._config.seed)
-    for job in jobs:
-      run.submit(job)
-    num_yielded = num_candidates = 0
+    num_drawn = num_kept_tokens = 0
     while True:
       # In order, so that files do not depend on what ended first.
-      while num_yielded < len(problems):
-        problem = problems[num_yielded]
-        if len(found[problem.problem_id]) < len(indices):
-          break
-        yield problem, found.pop(problem.problem_id)
-        num_yielded += 1
+      while waiting and not open_[waiting[0].problem_id].num_left:
+        problem = waiting.popleft()
+        yield problem, open_.pop(problem.problem_id).candidates()
+      self._begin(run, open_, tokens)
       if not run.has_work:
         return
       new = [self._candidate(sample) for sample in self._step(run)]
       for candidate in new:
-        found[candidate.problem_id][candidate.index] = candidate
-      num_candidates += len(new)
+        open_[candidate.problem_id].add(candidate)
+      for name in dict.fromkeys(candidate.problem_id for candidate in new):
+        released = open_[name].release()
+        if released:
+          run.cancel(name, released)
+        if not open_[name].num_left:
+          num_kept_tokens += open_[name].num_new_tokens
+      num_drawn += len(new)
       on_drawn(new)
       on_progress(
         Progress(
-          num_problems=num_yielded,
-          num_candidates=num_candidates,
+          num_problems=len(problems) - len(waiting),
+          num_candidates=num_drawn,
+          num_left=sum(budget.num_left for budget in open_.values()),
           num_tokens=run.work.num_tokens,
+          num_kept_tokens=num_kept_tokens,
           num_steps=run.work.num_steps,
           occupancy=run.work.occupancy,
         )
       )
+
+  def _begin(
+    self,
+    run: engine_lib.Run,
+    open_: Mapping[str, budgets.Budget],
+    tokens: Mapping[str, Sequence[int]],
+  ) -> None:
+    """Submits what is wanted for sure, problem by problem, as places are free.
+
+    Only places that would stay empty go to what may turn out not to be wanted,
+    of all problems in turn.
+    """
+
+    def submit(name: str) -> None:
+      run.submit(self._job(name, tokens[name], open_[name].begin()))
+
+    for name, budget in open_.items():
+      while budget.has_to_begin:
+        if run.num_free_places <= -_AHEAD:
+          return
+        submit(name)
+    ahead = collections.deque(
+      name for name, budget in open_.items() if budget.may_begin
+    )
+    while ahead and run.num_free_places > 0:
+      name = ahead.popleft()
+      submit(name)
+      if open_[name].may_begin:
+        ahead.append(name)
 
   def _step(self, run: engine_lib.Run) -> list[engine_lib.Sample]:
     samples = run.step()
@@ -254,23 +298,24 @@ class Sampler:
     return bisect.bisect_left(range(num_tokens), True, key=contains)
 
   def _shape(
-    self, params: Any, per_problem: int, num_wanted: int
+    self, params: Any, num_candidates: int, num_wanted: int
   ) -> engine_lib.Shape:
     """Slots for so many candidates; powers of two, so that shapes are few."""
     config = self._config
     num_rows = min(config.num_slots, _power(num_wanted))
     num_rows = max(engine_lib.FEWEST_ROWS, num_rows)
+    per_job = budgets.wave_size(num_candidates, config.stopping) + 1
     mesh = partitioning.mesh_of(params)
     shards = partitioning.num_row_shards(mesh) if mesh else 1
     rows_per_lane = min(
-      _ROWS_PER_LANE, _power(per_problem + 1) // 2, max(1, num_rows // shards)
+      _ROWS_PER_LANE, _power(per_job + 1) // 2, max(1, num_rows // shards)
     )
     num_lanes = _round_up(-(-num_rows // rows_per_lane), shards)
     return engine_lib.Shape(
       num_lanes=num_lanes,
       rows_per_lane=rows_per_lane,
       num_places=_PLACES,
-      num_requests=per_problem,
+      num_requests=per_job,
       prompt_capacity=config.max_prompt_tokens,
       max_tokens=config.max_tokens,
     )

@@ -16,6 +16,7 @@ _SECONDS_BETWEEN_METRICS = 10.0
 class DecodingProgress:
   """A bar of candidates with problems, tokens/s and the time that is left.
 
+  Those that need not be drawn, since votes are settled, count as done.
   `writer` gets the numbers every ten seconds and once at the end: candidates,
   tokens per second since the last, the occupancy of the slots, and the memory
   used.
@@ -37,7 +38,7 @@ class DecodingProgress:
       unit="sample",
       mininterval=1.0,
     )
-    self._num_before = num_done
+    self._num_candidates = num_candidates
     self._started = self._written_at = time.perf_counter()
     self._written: sampler.Progress | None = None
     self._last: sampler.Progress | None = None
@@ -59,7 +60,8 @@ class DecodingProgress:
       f" {progress.occupancy:.0%} of slots",
       refresh=False,
     )
-    self._bar.update(self._num_before + progress.num_candidates - self._bar.n)
+    num_done = self._num_candidates - progress.num_left
+    self._bar.update(num_done - self._bar.n)
     if time.perf_counter() - self._written_at > _SECONDS_BETWEEN_METRICS:
       self._write()
 
@@ -68,7 +70,11 @@ class DecodingProgress:
     """What this start has done, for the record of a stage."""
     if self._last is None:
       return {}
-    return {"occupancy": round(self._last.occupancy, 4)}
+    return {
+      "occupancy": round(self._last.occupancy, 4),
+      "num_drawn_tokens": self._last.num_tokens,
+      "num_kept_tokens": self._last.num_kept_tokens,
+    }
 
   def _write(self) -> None:
     last, before = self._last, self._written
@@ -82,6 +88,7 @@ class DecodingProgress:
         "num_problems": last.num_problems,
         "num_candidates": last.num_candidates,
         "num_tokens": last.num_tokens,
+        "num_kept_tokens": last.num_kept_tokens,
         "tokens_per_second": num_tokens / (now - self._written_at),
         "occupancy": last.occupancy,
         "memory_gib": _memory_bytes() / 2**30,

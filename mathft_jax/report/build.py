@@ -13,6 +13,7 @@ from mathft_jax.report import (
   manifest,
   paper_tables,
   results,
+  selection,
 )
 from mathft_jax.rerank import estimators
 
@@ -42,6 +43,7 @@ def build(
     detail_tables.by_level(runs),
     detail_tables.by_type(runs),
     detail_tables.candidates(runs),
+    *detail_tables.samples_used(runs),
     detail_tables.adaptive_budgets(runs),
     detail_tables.ties(runs),
     detail_tables.stages(runs),
@@ -86,6 +88,12 @@ def _notes(runs: Sequence[results.RunResults]) -> Iterator[str]:
       facts.append(f"seed {made.seed}")
     facts += [f"{name} {version}" for name, version in made.versions.items()]
     yield ", ".join(facts) + "."
+    for found in selection.uneven([run]):
+      yield (
+        f"{found.generator.label}: problems have {found.num_shared} to"
+        f" {found.num_candidates} samples, and N is the number of each. Pass@N"
+        " is lower than if all had the most."
+      )
   yield (
     "Brackets hold 95 % intervals, the percentiles of a bootstrap of"
     f" {estimators.NUM_RESAMPLES:,} resamples over problems; differences are"

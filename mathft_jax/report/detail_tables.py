@@ -10,9 +10,10 @@ from mathft_jax.report.document import Column, Table, Value
 from mathft_jax.report.results import (
   DEFAULT_K,
   STOPPING_THRESHOLDS,
+  GeneratorResults,
   RunResults,
 )
-from mathft_jax.rerank import estimators, stopping
+from mathft_jax.rerank import estimators
 
 
 def evaluators(runs: Sequence[RunResults]) -> Table:
@@ -85,7 +86,9 @@ def candidates(runs: Sequence[RunResults]) -> Table:
       yield (
         generator.name,
         len(results.problems),
-        results.num_candidates,
+        results.num_candidates
+        if results.is_even
+        else f"{results.num_shared} to {results.num_candidates}",
         float(np.mean([c.num_tokens for c in drawn])),
         1 - num_answered / len(drawn),
         float(np.mean([c.finish_reason == "length" for c in drawn])),
@@ -113,6 +116,47 @@ def candidates(runs: Sequence[RunResults]) -> Table:
   )
 
 
+def samples_used(runs: Sequence[RunResults]) -> Iterator[Table]:
+  """One table if problems differ in their number of candidates, else none."""
+
+  def rows(run: RunResults) -> Iterator[tuple[Value, ...]]:
+    for results in run.generators.values():
+      num_samples = estimators.bootstrap(results.sizes)
+      yield (
+        results.generator.name,
+        len(results.problems),
+        results.num_shared,
+        num_samples,
+        results.num_candidates,
+        num_samples.value / results.num_candidates,
+        float(np.mean(results.sizes < results.num_candidates)),
+      )
+
+  if not selection.uneven(runs):
+    return
+  yield table_rows.of_runs(
+    "samples_used",
+    "Samples of each problem",
+    (
+      Column("Generator"),
+      Column("Problems", document.COUNT),
+      Column("Fewest", document.COUNT),
+      Column("Mean", document.DECIMAL),
+      Column("Most", document.COUNT),
+      Column("Mean of most", document.PERCENT),
+      Column("Problems with fewer", document.PERCENT),
+    ),
+    runs,
+    rows,
+    (
+      "N is the number of each problem: majority vote, re-ranking and Pass@N"
+      " take all samples that it has. What is for a number of samples, which"
+      " are one sample, pass@k and maj@k, is of the first samples of each"
+      " problem, as many as the one with the fewest has.",
+    ),
+  )
+
+
 def adaptive_budgets(runs: Sequence[RunResults]) -> Table:
   """What stopping each problem once its vote is settled would have done."""
   n = selection.num_label(runs)
@@ -120,20 +164,7 @@ def adaptive_budgets(runs: Sequence[RunResults]) -> Table:
   def rows(run: RunResults) -> Iterator[tuple[Value, ...]]:
     for results in run.generators.values():
       for threshold in STOPPING_THRESHOLDS:
-        rule = stopping.BetaStopping(threshold)
-        replay = stopping.replay(results.tallies, rule)
-        num_samples = estimators.bootstrap(replay.num_samples)
-        as_many = min(round(num_samples.value), results.num_candidates)
-        fixed = results.tallies.is_correct[:, as_many - 1]
-        yield (
-          results.generator.name,
-          threshold,
-          num_samples,
-          num_samples.value / results.num_candidates,
-          estimators.bootstrap(replay.is_correct),
-          estimators.paired_difference(replay.is_correct, results.majority),
-          estimators.paired_difference(replay.is_correct, fixed),
-        )
+        yield results.generator.name, threshold, *_replayed(results, threshold)
 
   return table_rows.of_runs(
     "adaptive_budgets",
@@ -142,7 +173,7 @@ def adaptive_budgets(runs: Sequence[RunResults]) -> Table:
       Column("Generator"),
       Column("Certainty above", document.RATIO),
       Column("Samples a problem", document.DECIMAL),
-      Column(f"Of {n}", document.PERCENT),
+      Column("Of most" if n == "N" else f"Of {n}", document.PERCENT),
       Column("Accuracy", document.PERCENT),
       Column(f"To Maj1@{n}", document.POINTS),
       Column("To as many each", document.POINTS),
@@ -155,6 +186,14 @@ def adaptive_budgets(runs: Sequence[RunResults]) -> Table:
       " (Beta rule of Adaptive-Consistency). The last column compares with"
       " majority vote over the first k samples of each problem, k the rounded"
       " mean.",
+      *(
+        (
+          f"{table_rows.UNKNOWN}: it takes samples that some problem does not"
+          " have.",
+        )
+        if selection.uneven(runs)
+        else ()
+      ),
     ),
   )
 
@@ -208,6 +247,26 @@ def stages(runs: Sequence[RunResults]) -> Table:
       )
       for s in run.manifest.stages
     ],
+  )
+
+
+def _replayed(results: GeneratorResults, threshold: float) -> tuple[Value, ...]:
+  """The columns of `adaptive_budgets` that a certainty fills."""
+  replay = results.replay(threshold)
+  if replay is None:
+    return (table_rows.UNKNOWN,) * 5
+  num_samples = estimators.bootstrap(replay.num_samples)
+  as_many = min(round(num_samples.value), results.num_candidates)
+  return (
+    num_samples,
+    num_samples.value / results.num_candidates,
+    estimators.bootstrap(replay.is_correct),
+    estimators.paired_difference(replay.is_correct, results.majority),
+    estimators.paired_difference(
+      replay.is_correct, results.maj_first_k[:, as_many - 1]
+    )
+    if as_many <= results.num_shared
+    else table_rows.UNKNOWN,
   )
 
 

@@ -18,7 +18,7 @@ from mathft_jax.report.results import (
   GeneratorResults,
   RunResults,
 )
-from mathft_jax.rerank import estimators, stopping, sweeps
+from mathft_jax.rerank import estimators, sweeps
 
 # Told apart without colour too: each line has its own dashes.
 _COLOURS = (
@@ -51,7 +51,7 @@ def oracle(runs: Sequence[RunResults]) -> Iterator[Figure]:
     if evaluated is None:
       continue
     results = evaluated.generated
-    n = results.num_candidates
+    n, label = results.num_candidates, results.num_label
     top = estimators.bootstrap_columns(results.top_clusters)
     panel = Panel(
       title="Oracle among the K largest clusters",
@@ -59,11 +59,11 @@ def oracle(runs: Sequence[RunResults]) -> Iterator[Figure]:
       y_label="Accuracy or ratio, %",
       x=tuple(range(1, n + 1)),
       lines=(
-        Line(f"MajK@{n}", tuple(top), has_band=True),
-        Line(f"Maj1@{n}", (estimators.bootstrap(results.majority),) * n),
+        Line(f"MajK@{label}", tuple(top), has_band=True),
+        Line(f"Maj1@{label}", (estimators.bootstrap(results.majority),) * n),
         Line(
           "Ratio of samples in them",
-          tuple(evaluated.cost_ratio.mean(axis=0).tolist()),
+          tuple(evaluated.cost_ratio.tolist()),
         ),
       ),
       unit=document.PERCENT,
@@ -84,7 +84,7 @@ def sampling(runs: Sequence[RunResults]) -> Iterator[Figure]:
     found = list(run.generators.values())
     if not found:
       continue
-    smallest = min(results.num_candidates for results in found)
+    smallest = min(results.num_shared for results in found)
     panels = [
       Panel(
         title=title,
@@ -122,7 +122,7 @@ def adaptive_budgets(runs: Sequence[RunResults]) -> Iterator[Figure]:
     found = list(run.generators.values())
     if not found:
       continue
-    smallest = min(results.num_candidates for results in found)
+    smallest = min(results.num_shared for results in found)
     thresholds = ", ".join(map(str, STOPPING_THRESHOLDS))
     panel = Panel(
       title="Majority vote",
@@ -132,7 +132,7 @@ def adaptive_budgets(runs: Sequence[RunResults]) -> Iterator[Figure]:
       lines=tuple(
         Line(
           f"{results.generator.label}, all as many",
-          tuple(results.tallies.is_correct[:, :smallest].mean(axis=0).tolist()),
+          tuple(results.maj_first_k[:, :smallest].mean(axis=0).tolist()),
         )
         for results in found
       ),
@@ -173,8 +173,9 @@ def svg(panel: Panel, key: str) -> str:
 
 def _replays(results: GeneratorResults) -> Points:
   replays = [
-    stopping.replay(results.tallies, stopping.BetaStopping(threshold))
-    for threshold in STOPPING_THRESHOLDS
+    replay
+    for replay in map(results.replay, STOPPING_THRESHOLDS)
+    if replay is not None
   ]
   return Points(
     f"{results.generator.label}, until settled",
@@ -197,7 +198,7 @@ def _figure_1(
       estimates = estimators.bootstrap_columns(evaluated.swept[strategy])
       is_ours = strategy == "weighted_vote_top_clusters"
       lines.append(Line(name, tuple(estimates), has_band=is_ours))
-  costs = evaluated.cost_ratio.mean(axis=0).tolist()
+  costs = evaluated.cost_ratio.tolist()
   x_label = "K clusters or N\N{PRIME} samples"
   key = f"figure_1_{_slug(run.manifest.name)}_{_slug(evaluated.evaluator.name)}"
   place = f"{run.manifest.name}, " if with_run else ""

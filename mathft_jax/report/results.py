@@ -28,16 +28,42 @@ STOPPING_THRESHOLDS = (0.8, 0.9, 0.95, 0.99, 0.999)
 class GeneratorResults:
   """One generator's graded candidates; problems stand in order of their id.
 
-  That order makes a resumed run's report equal to an unbroken run's.
+  That order makes a resumed run's report equal to an unbroken run's. Problems
+  may differ in their number of candidates, of which N is the largest and M the
+  smallest. In the columns of [P, N] behind a problem's own, no candidate is
+  correct or has an answer. Columns of [P, M] are of the first M candidates of
+  each problem, by index: how many follow may depend on their answers, and then
+  a mean over all of them is no estimate of what one is worth.
   """
 
   generator: manifest.Generator
   problems: tuple[SampledProblem, ...]
   graded: tuple[GradedProblem, ...]
 
+  @functools.cached_property
+  def sizes(self) -> Int[np.ndarray, " P"]:
+    """How many candidates each problem has."""
+    return np.array([len(sampled.candidates) for sampled in self.problems])
+
   @property
   def num_candidates(self) -> int:
-    return len(self.problems[0].candidates)
+    """The most that a problem has, N."""
+    return int(self.sizes.max())
+
+  @property
+  def num_shared(self) -> int:
+    """As many as every problem has, M."""
+    return int(self.sizes.min())
+
+  @property
+  def is_even(self) -> bool:
+    """Whether all problems have the same number of candidates."""
+    return self.num_shared == self.num_candidates
+
+  @property
+  def num_label(self) -> str:
+    """N as a number if all problems share it, else the letter."""
+    return str(self.num_candidates) if self.is_even else "N"
 
   @functools.cached_property
   def ids(self) -> tuple[str, ...]:
@@ -54,13 +80,14 @@ class GeneratorResults:
 
   @functools.cached_property
   def candidates(self) -> Bool[np.ndarray, "P N"]:
-    """Which candidates are correct."""
-    return np.array(
-      [
-        [g.grades[c.index].is_correct for c in s.candidates]
-        for s, g in zip(self.problems, self.graded, strict=True)
-      ]
-    )
+    """Which candidates are correct, by rising index."""
+    found = np.zeros((len(self.graded), self.num_candidates), bool)
+    for row, sampled, graded in zip(
+      found, self.problems, self.graded, strict=True
+    ):
+      indices = sorted(c.index for c in sampled.candidates)
+      row[: len(indices)] = [graded.grades[i].is_correct for i in indices]
+    return found
 
   @property
   def any_candidate(self) -> Float[np.ndarray, " P"]:
@@ -69,7 +96,8 @@ class GeneratorResults:
 
   @property
   def mean_candidate(self) -> Float[np.ndarray, " P"]:
-    return self.candidates.mean(axis=1)
+    """The share of correct ones among the first M."""
+    return self.candidates[:, : self.num_shared].mean(axis=1)
 
   @functools.cached_property
   def majority(self) -> Float[np.ndarray, " P"]:
@@ -99,24 +127,42 @@ class GeneratorResults:
     return found
 
   @functools.cached_property
-  def pass_at_k(self) -> Float[np.ndarray, "P N"]:
+  def pass_at_k(self) -> Float[np.ndarray, "P M"]:
+    shared = self.candidates[:, : self.num_shared]
     return estimators.pass_at_k_curves(
-      self.num_candidates, self.candidates.sum(axis=1).tolist()
+      self.num_shared, shared.sum(axis=1).tolist()
     )
 
   @functools.cached_property
-  def maj_at_k(self) -> Float[np.ndarray, "P N"]:
+  def maj_at_k(self) -> Float[np.ndarray, "P M"]:
     labels, is_correct = self._labelled
+    shared = labels[:, : self.num_shared]
     return np.array(
       [
         estimators.maj_at_k_curve(*problem, seed)
-        for seed, problem in enumerate(zip(labels, is_correct, strict=True))
+        for seed, problem in enumerate(zip(shared, is_correct, strict=True))
       ]
     )
 
+  @property
+  def maj_first_k(self) -> Float[np.ndarray, "P M"]:
+    """Majority vote over the first k candidates."""
+    return self.tallies.is_correct[:, : self.num_shared].astype(float)
+
+  def replay(self, threshold: float) -> stopping.Replay | None:
+    """What ending each problem once it is settled would have done.
+
+    None if the candidates do not tell: where some problem with fewer than N is
+    not settled by those that it has.
+    """
+    rule = stopping.BetaStopping(threshold)
+    found = stopping.replay(self.tallies, rule, self.sizes)
+    is_unknown = ~found.is_settled & (self.sizes < self.num_candidates)
+    return None if np.any(is_unknown) else found
+
   @functools.cached_property
   def tallies(self) -> stopping.Tallies:
-    """The votes after each candidate, in order of their index."""
+    """The votes after each candidate; they stay where a problem has no more."""
     return stopping.tallies(*self._labelled)
 
   @functools.cached_property
@@ -185,11 +231,11 @@ class EvaluatorResults:
     }
 
   @functools.cached_property
-  def cost_ratio(self) -> Float[np.ndarray, "P N"]:
-    """The share of candidates that the K largest clusters hold."""
+  def cost_ratio(self) -> Float[np.ndarray, " N"]:
+    """The share of all candidates that the K largest clusters hold."""
     size = self.generated.num_candidates
     counts = [sweeps.num_scored(found, size) for found in self.clusters]
-    return np.array(counts) / size
+    return np.sum(counts, axis=0) / self.generated.sizes.sum()
 
   def at(self, name: str, k: int) -> Float[np.ndarray, " P"]:
     """Correctness of one reranker; `k` matters to the swept ones only."""
@@ -297,12 +343,12 @@ def _read_generator(
   if not problems:
     raise ValueError(f"{directory} holds no problem")
   grades = samples.read_grades(path)
-  sizes = {len(s.candidates): s.problem.problem_id for s in problems}
-  if len(sizes) > 1 or 0 in sizes:
-    raise ValueError(
-      f"{directory}: problems differ in their number of candidates (such as"
-      f" {sizes}); every problem needs the same number, and at least 1"
-    )
+  for sampled in problems:
+    if not sampled.candidates:
+      raise ValueError(
+        f"{directory}: problem {sampled.problem.problem_id!r} has no candidate"
+        " besides the greedy one; every problem needs at least 1"
+      )
   _check_same_problems(
     {s.problem.problem_id for s in problems}, set(grades), path, "grade"
   )

@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mathft_jax.report import manifest
-from mathft_jax.report.results import EvaluatorResults, RunResults
+from mathft_jax.report.results import (
+  EvaluatorResults,
+  GeneratorResults,
+  RunResults,
+)
 
 # What the paper's tables call the rerankers, in the order of Table 7.
 STRATEGIES = {
@@ -20,9 +24,15 @@ LOSSES = ("cls_margin", "cls_xent")
 
 
 def num_label(runs: Sequence[RunResults]) -> str:
-  """N as a number if all candidates share it, else the letter."""
-  sizes = {r.num_candidates for run in runs for r in run.generators.values()}
-  return str(sizes.pop()) if len(sizes) == 1 else "N"
+  """N as a number if all problems of all runs share it, else the letter."""
+  labels = {r.num_label for run in runs for r in run.generators.values()}
+  return labels.pop() if len(labels) == 1 else "N"
+
+
+def uneven(runs: Sequence[RunResults]) -> list[GeneratorResults]:
+  """Those whose problems differ in their number of candidates."""
+  found = [results for run in runs for results in run.generators.values()]
+  return [results for results in found if not results.is_even]
 
 
 def by_loss(

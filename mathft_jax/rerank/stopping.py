@@ -9,8 +9,10 @@ probability is above 1/2 with enough certainty.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -34,6 +36,10 @@ class BetaStopping:
       raise ValueError(
         f"the stopping threshold is {self.threshold}; it must lie in [0.5, 1)"
       )
+
+  def describe(self) -> dict[str, Any]:
+    """The rule as plain JSON values."""
+    return {"rule": "beta", "threshold": self.threshold}
 
   def is_settled(self, first: int, second: int) -> bool:
     """With so many votes for the leading answer and for the next."""
@@ -79,6 +85,22 @@ class Vote:
     """How many answers settled the vote; None while it is open."""
     return self._num_needed
 
+  @property
+  def least_needed(self) -> int:
+    """How many answers settle the vote if all to come are for the leading one.
+
+    Fewer never do, whatever they are. `num_needed` once the vote is settled.
+    """
+    if self._num_needed is not None:
+      return self._num_needed
+    first, second = self._tallies()
+    further = next(
+      number
+      for number in itertools.count(1)
+      if self._rule.is_settled(first + number, second)
+    )
+    return self._num_answers + further
+
   def add(self, answer: str | None) -> None:
     """Counts the next answer; one that comes after the end changes nothing."""
     if self._num_needed is not None:
@@ -86,9 +108,14 @@ class Vote:
     self._num_answers += 1
     if self._grouping.add(answer) is None:
       return
-    sizes = sorted(map(len, self._grouping.members), reverse=True)
-    if self._rule.is_settled(*[*sizes, 0][:2]):
+    if self._rule.is_settled(*self._tallies()):
       self._num_needed = self._num_answers
+
+  def _tallies(self) -> tuple[int, int]:
+    """The votes of the two answers with the most."""
+    sizes = sorted(map(len, self._grouping.members), reverse=True)
+    first, second, *_ = [*sizes, 0, 0]
+    return first, second
 
 
 @functools.cache
@@ -118,10 +145,14 @@ class Tallies:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-  """Stored candidates, as if each problem had stopped when it was settled."""
+  """Stored candidates, as if each problem had stopped when it was settled.
+
+  A problem that is not settled has used all candidates that it has.
+  """
 
   num_samples: Int[np.ndarray, " P"]
   is_correct: Bool[np.ndarray, " P"]  # of majority vote among them
+  is_settled: Bool[np.ndarray, " P"]
 
 
 def tallies(
@@ -161,20 +192,26 @@ def tallies(
   return found
 
 
-def replay(votes: Tallies, rule: BetaStopping) -> Replay:
+def replay(
+  votes: Tallies,
+  rule: BetaStopping,
+  sizes: Int[np.ndarray, " P"] | None = None,
+) -> Replay:
   """What `rule` would have used of each problem's candidates, and got.
 
-  All candidates where they do not settle the vote.
+  `sizes` say how many candidates each problem has, all N by default; in the
+  columns behind them, votes have to stay as they are.
   """
-  num_candidates = votes.first.shape[1]
+  num_problems, num_candidates = votes.first.shape
+  most = num_candidates if sizes is None else sizes
   pairs, where = np.unique(
     np.stack([votes.first, votes.second], axis=-1).reshape(-1, 2),
     axis=0,
     return_inverse=True,
   )
-  settled = np.array([rule.is_settled(int(a), int(b)) for a, b in pairs])
-  is_settled = settled[where.ravel()].reshape(votes.first.shape)
-  last = np.where(
-    is_settled.any(axis=1), is_settled.argmax(axis=1), num_candidates - 1
-  )
-  return Replay(last + 1, votes.is_correct[np.arange(len(last)), last])
+  by_pair = np.array([rule.is_settled(int(a), int(b)) for a, b in pairs])
+  settles = by_pair[where.ravel()].reshape(votes.first.shape)
+  is_settled = np.asarray(np.any(settles, axis=1))
+  last = np.where(is_settled, np.argmax(settles, axis=1), most - 1)
+  is_correct = votes.is_correct[np.arange(num_problems), last]
+  return Replay(last + 1, is_correct, is_settled)

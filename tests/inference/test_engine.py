@@ -136,6 +136,20 @@ def _check_frequencies(config, params, tokens, drawn: np.ndarray) -> None:
     assert scipy.stats.chisquare(counts[kept], expected).pvalue > 1e-4
 
 
+def test_places_are_free_until_jobs_are_in_them_or_wait_for_them(plain):
+  drawing, params = plain
+  run = drawing.start(params, _SHAPE, seed=3)
+  assert run.num_free_places == 4 * 2
+  for number in range(10):
+    run.submit(_job(number, range(40)))
+  assert run.num_free_places == -2
+  run.step()
+  assert run.num_free_places == -2
+  for number in range(10):
+    run.cancel(str(number), range(40))
+  assert run.num_free_places == 4 * 2
+
+
 def test_more_lanes_give_the_same_samples_to_the_bit(plain):
   """Products of much smaller arrays round by the number of rows."""
   drawing, params = plain

@@ -1,5 +1,6 @@
 """Tests of mathft_jax.inference.sampler."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -8,12 +9,15 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from mathft_jax import prompts, records
 from mathft_jax.decoding import sampling
 from mathft_jax.grading import extract
 from mathft_jax.inference import sampler
 from mathft_jax.models import generator, transformer
+from mathft_jax.rerank import stopping
+from mathft_jax.sources import arithmetic
 
 _CONFIG = sampler.SamplingConfig(
   num_candidates=3,
@@ -195,6 +199,151 @@ def test_a_solution_ends_before_a_text_to_stop_at(
 def test_texts_to_stop_at_are_several_and_not_empty(stop):
   with pytest.raises(ValueError, match="a list of texts, and each text needs"):
     dataclasses.replace(_CONFIG, stop=stop)
+
+
+@pytest.fixture(scope="module")
+def answering(make_config, make_params, arith_vocabulary):
+  """A model whose solutions are a few numbers, on which samples may agree."""
+  config = make_config(
+    num_layers=1,
+    model_dim=64,  # Much smaller products round by the number of rows.
+    mlp_dim=128,
+    head_dim=16,
+    vocab_size=arith_vocabulary.vocab_size,
+    tie_embeddings=False,
+    scan_layers=False,
+  )
+  params = make_params(config)
+  params["embedding"][:, 0] = 2.0
+  params["head"][:] = 0
+  ids = [arith_vocabulary.encode(number)[-1] for number in ("3", "5", "20")]
+  ids.append(arith_vocabulary.eos_id)
+  rng = np.random.default_rng(0)
+  # All but these are rare, and they depend on the prompt.
+  params["head"][0, ids] = 6.0
+  params["head"][1:, ids] = rng.normal(size=(63, 4)) * 0.7
+  model = generator.Generator(transformer.Transformer(config), arith_vocabulary)
+  return model, params
+
+
+_ANSWERING = dataclasses.replace(
+  _CONFIG,
+  num_candidates=16,
+  next_token=sampling.Temperature(1.0),
+  max_tokens=3,
+  takes_last_number=True,
+)
+
+
+@pytest.fixture(scope="module")
+def many_problems() -> list[records.Problem]:
+  rows = arithmetic.problems("test", "terse", num_problems=24)
+  return [row.problem for row in rows]
+
+
+@pytest.fixture(scope="module")
+def budgeted(answering) -> sampler.Sampler:
+  config = dataclasses.replace(_ANSWERING, stopping=stopping.BetaStopping(0.9))
+  return sampler.Sampler(answering[0], config)
+
+
+@pytest.fixture(scope="module")
+def all_or_settled(answering, many_problems):
+  """All candidates of each problem, cut by counting votes."""
+  model, params = answering
+  found = []
+  for s in sampler.Sampler(model, _ANSWERING).sample(
+    params, many_problems, generator="tiny"
+  ):
+    votes, number = collections.Counter(), 0
+    for c in s.candidates:
+      number += 1
+      votes.update([] if c.answer is None else [c.answer])
+      (_, first), (_, second) = [*votes.most_common(2), ("", 0), ("", 0)][:2]
+      if scipy.stats.beta.sf(0.5, first + 1, second + 1) > 0.9:
+        break
+    described = s.sampling | {"stopping": {"rule": "beta", "threshold": 0.9}}
+    found.append(
+      dataclasses.replace(
+        s, candidates=s.candidates[:number], sampling=described
+      )
+    )
+  return found
+
+
+@pytest.mark.parametrize("num_slots", [64, 128])
+def test_problems_end_with_the_candidates_that_settle_their_votes(
+  budgeted, answering, many_problems, all_or_settled, num_slots
+):
+  other = budgeted
+  if num_slots != _ANSWERING.num_slots:
+    config = dataclasses.replace(budgeted._config, num_slots=num_slots)
+    other = sampler.Sampler(answering[0], config)
+  drawn, told = [], []
+  found = other.sample(
+    answering[1],
+    many_problems[::-1],
+    generator="tiny",
+    on_drawn=drawn.extend,
+    on_progress=told.append,
+  )
+  found = {s.problem.problem_id: s for s in found}
+  assert found == {s.problem.problem_id: s for s in all_or_settled}
+  sizes = {len(s.candidates) for s in found.values()}
+  assert len(sizes) > 4 and {3, 16} <= sizes
+  # What was not drawn, and what was drawn for nothing.
+  kept = [c for s in found.values() for c in (s.greedy, *s.candidates)]
+  assert len(kept) <= len(drawn) < 0.8 * 17 * len(many_problems)
+  assert told[-1].num_candidates == len(drawn)
+  assert told[-1].num_left == 0
+  assert told[-1].num_kept_tokens == sum(c.num_tokens for c in kept)
+  assert told[-1].num_tokens >= sum(c.num_tokens for c in drawn)
+  lefts = [progress.num_left for progress in told]
+  assert lefts == sorted(lefts, reverse=True)
+
+
+class _KilledError(Exception):
+  pass
+
+
+@pytest.mark.parametrize("num_steps", [2, 4])
+def test_votes_go_on_where_a_run_was_killed(
+  budgeted, answering, many_problems, all_or_settled, num_steps
+):
+  written, journal = [], {}
+  steps = 0
+
+  def keep(candidates):
+    nonlocal steps
+    for c in candidates:
+      journal.setdefault(c.problem_id, {})[c.index] = c
+    steps += 1
+    if steps == num_steps:
+      raise _KilledError
+
+  def go_on(on_drawn):
+    finished = {s.problem.problem_id for s in written}
+    for s in budgeted.sample(
+      answering[1],
+      many_problems,
+      generator="tiny",
+      finished=finished,
+      drawn={k: v for k, v in journal.items() if k not in finished},
+      on_drawn=on_drawn,
+    ):
+      written.append(s)
+
+  with pytest.raises(_KilledError):
+    go_on(keep)
+  assert sum(map(len, journal.values())) > 30
+  assert len(written) < len(many_problems)
+
+  def check_new(candidates):
+    for c in candidates:
+      assert c.index not in journal.get(c.problem_id, {})
+
+  go_on(check_new)
+  assert written == all_or_settled
 
 
 def test_fewer_than_64_slots_are_refused():

@@ -95,6 +95,38 @@ def test_a_decoding_that_stopped_goes_on(whole, finished_run, tmp_path):
   assert (run / "candidates" / shard.name).read_bytes() == b"".join(lines)
 
 
+def test_problems_may_end_once_their_votes_are_settled(
+  finished_run, tmp_path, capsys
+):
+  run = tmp_path / "settled"
+
+  def start(threshold):
+    bindings = (
+      "SamplingConfig.takes_last_number=True",
+      "STOPPING=@stopping.BetaStopping()",
+      f"stopping.BetaStopping.threshold={threshold}",
+    )
+    return decode_and_rerank.main(_flags(run, finished_run, *bindings))
+
+  assert start(0.5) == 0
+  sizes = []
+  for s in samples.read_candidates(run / "candidates"):
+    assert s.sampling["stopping"] == {"rule": "beta", "threshold": 0.5}
+    has_answer = [c.answer is not None for c in s.candidates]
+    # The first answer settles it.
+    assert not any(has_answer[:-1])
+    assert has_answer[-1] or len(has_answer) == 3
+    sizes.append(len(has_answer))
+  assert sum(sizes) < 3 * len(sizes) == 18
+  (stage, *_) = samples.read_json(run / "recipe.json")["finished"]
+  facts = stage["facts"]
+  assert 0 < facts["num_tokens"] < facts["num_kept_tokens"]
+  assert facts["num_kept_tokens"] <= facts["num_drawn_tokens"]
+  assert None not in _tables(run)["table_2"][-1].values()
+  assert start(0.6) == 2
+  assert "stopping.threshold: 0.5 there, 0.6 here" in capsys.readouterr().err
+
+
 def test_given_candidates_need_no_generator(whole, finished_run, tmp_path):
   given = tmp_path / "given"
   given.mkdir()

@@ -15,7 +15,8 @@ from mathft_jax import records, samples
 _NUM_PROBLEMS = 24
 _NUM_KILLS = 5
 
-# argv: the folder of candidates, that of compiled programs.
+# argv: the folder of candidates, that of compiled programs, the temperature;
+# the threshold that settles votes, if problems are to end then.
 _DECODE = f"""
 import pathlib, sys
 import jax
@@ -24,6 +25,7 @@ from mathft_jax.decoding import sampling
 from mathft_jax.inference import sampler
 from mathft_jax.models import generator, transformer
 from mathft_jax.recipe import candidates
+from mathft_jax.rerank import stopping
 from mathft_jax.sources import arithmetic
 
 directory, cache = map(pathlib.Path, sys.argv[1:3])
@@ -37,8 +39,10 @@ model = generator.Generator(
   words)
 params = model.get_initial_variables(jax.random.key(0), {{}})["params"]
 config = sampler.SamplingConfig(
-  num_candidates=8, next_token=sampling.Temperature(0.3),
-  max_prompt_tokens=32, max_tokens=150, num_slots=64, steps_per_call=8)
+  num_candidates=8, next_token=sampling.Temperature(float(sys.argv[3])),
+  max_prompt_tokens=32, max_tokens=150, num_slots=64, steps_per_call=8,
+  takes_last_number=True,
+  stopping=stopping.BetaStopping(float(sys.argv[4])) if sys.argv[4:] else None)
 rows = arithmetic.problems("test", "terse", num_problems={_NUM_PROBLEMS})
 candidates.decode(
   directory, sampler.Sampler(model, config), params,
@@ -48,11 +52,12 @@ candidates.decode(
 
 @pytest.fixture
 def begin(tmp_path):
-  """folder -> the process that decodes into it."""
+  """Folder and options -> the process that decodes into it."""
 
-  def start(folder) -> subprocess.Popen:
+  def start(folder, options) -> subprocess.Popen:
+    places = [str(folder), str(tmp_path / "cache")]
     return subprocess.Popen(
-      [sys.executable, "-c", _DECODE, str(folder), str(tmp_path / "cache")],
+      [sys.executable, "-c", _DECODE, *places, *options],
       env={**os.environ, "JAX_PLATFORMS": "cpu"},
       stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
@@ -68,17 +73,18 @@ def _finish(process: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [["0.3"], ["0.03", "0.8"]])
 def test_a_run_that_is_killed_leaves_the_bytes_of_one_that_was_not(
-  begin, tmp_path
+  begin, tmp_path, options
 ):
   unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-  _finish(begin(unbroken))
+  _finish(begin(unbroken, options))
   drawn_path = killed / samples.drawn_name(0, 1)
   total = _NUM_PROBLEMS * 9
   waits = random.Random(0)
   num_kept = []
   for _ in range(_NUM_KILLS):
-    process = begin(killed)
+    process = begin(killed, options)
     before = drawn_path.stat().st_size if drawn_path.exists() else 0
     while process.poll() is None:
       if drawn_path.exists() and drawn_path.stat().st_size > before:
@@ -94,7 +100,7 @@ def test_a_run_that_is_killed_leaves_the_bytes_of_one_that_was_not(
   assert num_kept == sorted(set(num_kept)) and len(num_kept) >= 2
   assert 0 < num_kept[0] < total
   # What was drawn is not drawn again: that would raise ValueError.
-  _finish(begin(killed))
+  _finish(begin(killed, options))
   (shard,) = unbroken.glob("candidates-*")
   assert (killed / shard.name).read_bytes() == shard.read_bytes()
   assert not drawn_path.exists()
@@ -102,7 +108,10 @@ def test_a_run_that_is_killed_leaves_the_bytes_of_one_that_was_not(
   assert len(found) == _NUM_PROBLEMS
   for sampled in found:
     assert sampled.greedy.index == records.GREEDY_INDEX
-    assert [c.index for c in sampled.candidates] == list(range(8))
+    size = len(sampled.candidates)
+    assert [c.index for c in sampled.candidates] == list(range(size))
+  sizes = {len(sampled.candidates) for sampled in found}
+  assert sizes == {8} if options == ["0.3"] else len(sizes) > 2
   lines = (killed / "decoding" / "metrics.jsonl").read_text().splitlines()
   assert json.loads(lines[-1]).keys() >= {
     *("num_problems", "num_candidates", "num_tokens"),

@@ -1,5 +1,6 @@
 """A small run directory, written as a recipe would write it."""
 
+import dataclasses
 import math
 import pathlib
 import random
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from mathft_jax import records, samples
-from mathft_jax.rerank import clusters
+from mathft_jax.rerank import clusters, stopping
 
 NUM_PROBLEMS = 12
 NUM_CANDIDATES = 16
@@ -34,10 +35,21 @@ def default_run(tmp_path_factory) -> pathlib.Path:
   return _make(tmp_path_factory.mktemp("runs") / "demo", {})
 
 
-def _make(directory: pathlib.Path, changes: dict[str, Any]) -> pathlib.Path:
-  _decode(directory, "decode_terse", "terse", accuracy=0.3)
-  _decode(directory, "decode_stepwise", "stepwise", accuracy=0.6)
-  _decode(directory, "decode_second", "second", accuracy=0.65)
+@pytest.fixture(scope="session")
+def uneven_run(tmp_path_factory) -> pathlib.Path:
+  """The same, but each problem ends once its vote is settled (P > 0.9)."""
+  directory = tmp_path_factory.mktemp("runs") / "uneven"
+  return _make(directory, {}, stopping.BetaStopping(0.9))
+
+
+def _make(
+  directory: pathlib.Path,
+  changes: dict[str, Any],
+  rule: stopping.BetaStopping | None = None,
+) -> pathlib.Path:
+  _decode(directory, "decode_terse", "terse", 0.3, rule)
+  _decode(directory, "decode_stepwise", "stepwise", 0.6, rule)
+  _decode(directory, "decode_second", "second", 0.65, rule)
   _score(directory, "decode_stepwise", "evaluator_xent")
   manifest = {
     "name": directory.name,
@@ -106,7 +118,11 @@ def _generator(name: str, label: str, decode: str | None) -> dict:
 
 
 def _decode(
-  directory: pathlib.Path, stage: str, generator: str, accuracy: float
+  directory: pathlib.Path,
+  stage: str,
+  generator: str,
+  accuracy: float,
+  rule: stopping.BetaStopping | None,
 ) -> None:
   rng = random.Random(generator)
   folder = directory / stage
@@ -116,6 +132,10 @@ def _decode(
   ):
     for number in range(NUM_PROBLEMS):
       sampled = _sampled(rng, f"p{number:02d}", generator, accuracy)
+      if rule:
+        answers = [c.answer for c in sampled.candidates]
+        kept = sampled.candidates[: rule.num_needed(answers, str.__eq__)]
+        sampled = dataclasses.replace(sampled, candidates=kept)
       candidates.append(sampled.to_json())
       grades.append(_graded(sampled).to_json())
 

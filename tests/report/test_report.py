@@ -4,6 +4,7 @@ import html.parser
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -98,12 +99,17 @@ def test_a_run_with_nothing_but_training_still_has_a_report(make_run):
   assert "not run" in page
 
 
-def test_table_7_fixed_row_equals_the_rerankers(report, default_run):
-  rows = _cells(_table(report, "table_7"), "cls_xent")
+@pytest.fixture(params=["default_run", "uneven_run"])
+def any_run(request):
+  return request.getfixturevalue(request.param)
+
+
+def test_table_7_fixed_row_equals_the_rerankers(any_run):
+  rows = _cells(_table(build.build([any_run]), "table_7"), "cls_xent")
   fixed = next(row for row in rows if row["K or N\N{PRIME}"] == "fixed: 8")
-  _, grades = _read(default_run, "decode_stepwise")
+  _, grades = _read(any_run, "decode_stepwise")
   scores = samples.read_scores(
-    default_run / "decode_stepwise" / "scores-evaluator_xent.jsonl"
+    any_run / "decode_stepwise" / "scores-evaluator_xent.jsonl"
   )
   for column, pick in (
     ("RR.All", rerankers.best_of_n),
@@ -121,7 +127,8 @@ def test_table_7_fixed_row_equals_the_rerankers(report, default_run):
     assert fixed[column].value == pytest.approx(expected)
 
 
-def test_table_7_best_row_is_the_maximum_of_figure_1(report):
+def test_table_7_best_row_is_the_maximum_of_figure_1(any_run):
+  report = build.build([any_run])
   rows = _cells(_table(report, "table_7"), "cls_xent")
   best = next(r for r in rows if r["K or N\N{PRIME}"].startswith("best"))
   figure = next(item for item in report.body if item.key.startswith("figure_1"))
@@ -157,12 +164,16 @@ def test_claims_are_paired_differences(report, default_run):
   assert any("second generator (cls_xent)" in c for c in claims)
 
 
-def test_the_order_of_lines_in_the_store_changes_nothing(make_run):
-  directory = make_run()
+def test_the_order_of_lines_in_the_store_changes_nothing(any_run, tmp_path):
+  directory = shutil.copytree(any_run, tmp_path / any_run.name)
   before = render.as_json(build.build([directory]))
   for path in sorted(directory.glob("decode_*/*.jsonl")):
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(reversed(lines)))
+    rows = [row for _, row in jsonl.read(path)]
+    for row in rows:
+      if "candidates" in row:
+        row["candidates"].reverse()
+    lines = [json.dumps(row) + "\n" for row in reversed(rows)]
+    path.write_text("".join(lines))
   assert render.as_json(build.build([directory])) == before
 
 
@@ -375,6 +386,148 @@ def test_adaptive_budgets_are_those_of_stopping_each_problem(
     assert row["To Maj1@16"].value == pytest.approx(np.mean(to_all))
     assert row["To as many each"].value == pytest.approx(np.mean(to_fixed))
   assert 1 < np.mean(lengths) < 16
+
+
+@pytest.fixture(scope="module")
+def uneven_report(uneven_run) -> document.Document:
+  return build.build([uneven_run])
+
+
+def _answers(directory, decode: str) -> list[list[str | None]]:
+  problems, _ = _read(directory, decode)
+  return [[c.answer for c in s.candidates] for s in problems.values()]
+
+
+def test_problems_of_several_sizes_count_by_what_they_have(
+  uneven_report, uneven_run
+):
+  answers = _answers(uneven_run, "decode_stepwise")
+  sizes = list(map(len, answers))
+  assert len(set(sizes)) > 4 and min(sizes) < 6 and max(sizes) == 16
+  (row,) = _cells(_table(uneven_report, "table_2"), "stepwise")
+  is_right = [_majority(drawn) == "42" for drawn in answers]
+  assert row["Maj1@N"].value == pytest.approx(np.mean(is_right))
+  is_any = ["42" in drawn for drawn in answers]
+  assert row["Pass@N"].value == pytest.approx(np.mean(is_any))
+  firsts = [[a == "42" for a in drawn[: min(sizes)]] for drawn in answers]
+  assert row["One sample"].value == pytest.approx(np.mean(firsts))
+  of_all = np.mean([np.mean([a == "42" for a in drawn]) for drawn in answers])
+  assert row["One sample"].value != pytest.approx(of_all)
+  (row,) = _cells(_table(uneven_report, "samples_used"), "generator_stepwise")
+  assert (row["Fewest"], row["Most"]) == (min(sizes), 16)
+  assert row["Mean"].value == pytest.approx(np.mean(sizes))
+  assert row["Mean of most"] == pytest.approx(np.mean(sizes) / 16)
+  assert row["Problems with fewer"] == np.mean(np.array(sizes) < 16)
+  (row,) = _cells(_table(uneven_report, "candidates"), "generator_stepwise")
+  assert row["N"] == f"{min(sizes)} to 16"
+  num_unanswered = sum(drawn.count(None) for drawn in answers)
+  assert row["No answer"] == pytest.approx(num_unanswered / sum(sizes))
+  label = f"stepwise: problems have {min(sizes)} to 16 samples"
+  assert any(note.startswith(label) for note in uneven_report.notes)
+
+
+def test_problems_of_one_size_have_no_table_of_sizes(report):
+  assert "samples_used" not in {item.key for item in report.body}
+
+
+def test_curves_are_of_the_samples_that_all_problems_have(
+  uneven_report, uneven_run
+):
+  figure = next(
+    item for item in uneven_report.body if item.key.startswith("sampling_")
+  )
+  assert isinstance(figure, document.Figure)
+  by_generator = {
+    name: _answers(uneven_run, f"decode_{name}")
+    for name in ("terse", "stepwise", "second")
+  }
+  shared = min(len(drawn) for all_ in by_generator.values() for drawn in all_)
+  assert 2 < shared < 16
+  pass_at, maj_at = figure.panels
+  assert pass_at.x == maj_at.x == tuple(range(1, shared + 1))
+  for name, answers in by_generator.items():
+    (line,) = [line for line in pass_at.lines if line.label == name]
+    first = min(map(len, answers))
+    for k in pass_at.x:
+      found = [
+        np.mean(["42" in s for s in itertools.combinations(drawn[:first], k)])
+        for drawn in answers
+      ]
+      assert line.values[k - 1] == pytest.approx(np.mean(found))
+  run = results.read(manifest.read(uneven_run))
+  for name, answers in by_generator.items():
+    generated = run.generators[f"generator_{name}"]
+    first = min(map(len, answers))
+    assert generated.maj_at_k.shape == (len(answers), first)
+    is_right = [_majority(drawn[:first]) == "42" for drawn in answers]
+    assert generated.maj_at_k[:, -1].tolist() == is_right
+    assert generated.majority.tolist() == [
+      _majority(drawn) == "42" for drawn in answers
+    ]
+
+
+def test_sizes_that_differ_leave_clusters_and_costs_as_they_are(uneven_run):
+  run = results.read(manifest.read(uneven_run))
+  (evaluated,) = run.evaluators
+  answers = _answers(uneven_run, "decode_stepwise")
+  num_drawn = sum(map(len, answers))
+  for k in (1, 2, 3, 16):
+    in_top, is_right = 0, []
+    for drawn in answers:
+      found = [answer for answer in drawn if answer is not None]
+      by_size = sorted(
+        set(found), key=lambda a: (-found.count(a), found.index(a))
+      )
+      in_top += sum(map(found.count, by_size[:k]))
+      is_right.append("42" in by_size[:k])
+    assert evaluated.cost_ratio[k - 1] == pytest.approx(in_top / num_drawn)
+    assert evaluated.generated.top_clusters[:, k - 1].tolist() == is_right
+
+
+def test_a_replay_does_not_tell_what_was_not_drawn(uneven_report, uneven_run):
+  table = _table(uneven_report, "adaptive_budgets")
+  answers = _answers(uneven_run, "decode_stepwise")
+  for threshold in (0.8, 0.9):
+    rule = stopping.BetaStopping(threshold)
+    (row,) = _cells(table, "generator_stepwise", threshold)
+    used = [drawn[: rule.num_needed(drawn, str.__eq__)] for drawn in answers]
+    assert row["Samples a problem"].value == np.mean(list(map(len, used)))
+    assert row["Of most"] == pytest.approx(np.mean(list(map(len, used))) / 16)
+    is_right = [_majority(drawn) == "42" for drawn in used]
+    assert row["Accuracy"].value == pytest.approx(np.mean(is_right))
+    as_many = round(row["Samples a problem"].value)
+    assert as_many > min(map(len, answers))
+    assert row["To as many each"] == "\N{EN DASH}"
+  # The run's own certainty uses what it has drawn.
+  assert used == answers
+  for threshold in (0.95, 0.99, 0.999):
+    (row,) = _cells(table, "generator_stepwise", threshold)
+    assert set(list(row.values())[2:]) == {"\N{EN DASH}"}
+  figure = next(
+    item
+    for item in uneven_report.body
+    if item.key.startswith("adaptive_budgets_")
+  )
+  assert isinstance(figure, document.Figure)
+  assert {len(points.x) for points in figure.panels[0].points} == {2}
+
+
+def test_a_report_of_several_sizes_has_all_formats(uneven_report):
+  checker = _Checker()
+  checker.feed(render.html(uneven_report))
+  assert checker.open == []
+  assert "Samples of each problem" in render.markdown(uneven_report)
+  json.dumps(render.as_json(uneven_report), allow_nan=False)
+
+
+def test_a_problem_without_candidates_is_named(make_run):
+  directory = make_run()
+  path = directory / "decode_terse" / samples.shard_name(0, 1)
+  rows = [row for _, row in jsonl.read(path)]
+  rows[3]["candidates"] = []
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  with pytest.raises(ValueError, match="decode_terse: problem 'p03' has no ca"):
+    build.build([directory])
 
 
 def test_the_points_of_adaptive_budgets_are_those_of_the_table(report):

@@ -1,6 +1,7 @@
 """Tests of mathft_jax.rerank.stopping."""
 
 import collections
+import itertools
 import math
 
 import numpy as np
@@ -106,6 +107,25 @@ def test_the_number_needed_is_that_of_counting_anew(threshold):
   assert len(set(found)) > 4
 
 
+@pytest.mark.parametrize("threshold", [0.7, 0.83])
+def test_the_least_that_can_be_needed_is_that_of_the_best_of_all_ends(
+  threshold,
+):
+  """Ends of up to five answers, each of them one of four."""
+  rule = stopping.BetaStopping(threshold)
+  for answers in ([], ["1"], ["1", "2"], [None], ["1", "1", "2", "2"]):
+    vote = stopping.Vote(rule, str.__eq__)
+    for answer in answers:
+      vote.add(answer)
+    found = [
+      rule.num_needed([*answers, *end], str.__eq__)
+      for end in itertools.product(["1", "2", "3", None], repeat=5)
+    ]
+    expected = min(number for number in found if number is not None)
+    assert vote.least_needed == expected
+    assert expected > len(answers) or vote.num_needed == expected
+
+
 def _as_arrays(problems):
   """Labels [P, N], which clusters are correct [P, C]; "1" is."""
   size = max(len(answers) for answers in problems)
@@ -126,6 +146,24 @@ def test_a_replay_is_a_loop_over_problems_and_lengths(threshold):
   for row, answers in enumerate(problems):
     num = rule.num_needed(answers) or len(answers)
     assert found.num_samples[row] == num
+    used = clusters.cluster(answers[:num], str.__eq__)
+    is_correct = bool(used) and rerankers.majority_vote(used) == "1"
+    assert found.is_correct[row] == is_correct
+    is_settled = rule.num_needed(answers) is not None
+    assert found.is_settled[row] == is_settled
+
+
+def test_a_replay_of_problems_of_several_sizes_ends_with_their_candidates():
+  rng = np.random.default_rng(3)
+  problems = [answers[: rng.integers(1, 31)] for answers in _drawn(3)]
+  rule = stopping.BetaStopping(0.9)
+  votes = stopping.tallies(*_as_arrays(problems))
+  sizes = np.array([len(answers) for answers in problems])
+  found = stopping.replay(votes, rule, sizes)
+  for row, answers in enumerate(problems):
+    num = rule.num_needed(answers)
+    assert found.is_settled[row] == (num is not None)
+    assert found.num_samples[row] == (num or len(answers))
     used = clusters.cluster(answers[:num], str.__eq__)
     is_correct = bool(used) and rerankers.majority_vote(used) == "1"
     assert found.is_correct[row] == is_correct
