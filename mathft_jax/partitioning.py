@@ -102,6 +102,33 @@ def make_mesh(
   return Mesh(shaped, MESH_AXES)
 
 
+def make_replica_mesh(
+  shape: Mapping[str, int] | None = None,
+  devices: Sequence[Any] | None = None,
+  process_index: int | None = None,
+) -> Mesh:
+  """`make_mesh` of the process's own devices where `shape` fits these.
+
+  For work that processes share out: each has a whole model. One that takes
+  more devices than a process has lies on those of all, who then work together.
+  Without a process it is this one, without devices they are all of the run.
+  Raises ValueError as `make_mesh` does, for a shape that fits neither.
+  """
+  devices = jax.devices() if devices is None else devices
+  if process_index is None:
+    process_index = jax.process_index()
+  own = [one for one in devices if one.process_index == process_index]
+  try:
+    return make_mesh(shape, own)
+  except ValueError as error_of_own:
+    try:
+      return make_mesh(shape, devices)
+    except ValueError as error:
+      if str(error) == str(error_of_own):
+        raise
+      raise ValueError(f"{error}; or to the {len(own)} of a process") from None
+
+
 def num_slices(devices: Sequence[Any]) -> int:
   """How many slices of TPUs these devices form; 1 for any other devices."""
   if devices[0].platform != "tpu":
@@ -245,6 +272,22 @@ def _num_shards(
 ) -> int:
   axes = (axis,) if isinstance(axis, str) else axis or ()
   return math.prod(mesh.shape[name] for name in axes)
+
+
+def place(tree: Any, like: Any) -> Any:
+  """Arrays with the dtypes and shardings of the shapes in `like`.
+
+  Each process gives the same ones, or all of them arrays of the same devices.
+  """
+
+  def put(x: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    if isinstance(x, jax.Array):
+      return jax.device_put(x.astype(leaf.dtype), leaf.sharding)
+    return jax.make_array_from_callback(
+      leaf.shape, leaf.sharding, lambda at: np.asarray(x[at], leaf.dtype)
+    )
+
+  return jax.tree.map(put, tree, like)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

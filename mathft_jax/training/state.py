@@ -53,9 +53,9 @@ def abstract_params(
 ) -> Any:
   """Shapes, dtypes and shardings of a model's parameters.
 
-  Without a mesh they all lie on the first device.
+  Without a mesh they all lie on the process's first device.
   """
-  mesh = mesh or partitioning.make_mesh({}, jax.devices()[:1])
+  mesh = mesh or partitioning.make_mesh({}, jax.local_devices()[:1])
   variables = jax.eval_shape(
     lambda: model.get_initial_variables(jax.random.key(0), {})
   )
