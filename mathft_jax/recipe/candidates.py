@@ -39,7 +39,7 @@ def decode(
   *,
   generator: str,
   num_shards: int = 1,
-  share: shares.Share = shares.Share(),
+  share: shares.Share = shares.WHOLE,
 ) -> Facts:
   """Draws the candidates of all problems, or of a share of their shards.
 
@@ -116,7 +116,7 @@ def copy(source: str, directory: pathlib.Path, num_shards: int = 1) -> Facts:
 
 
 def grade(
-  directory: pathlib.Path, share: shares.Share = shares.Share()
+  directory: pathlib.Path, share: shares.Share = shares.WHOLE
 ) -> Facts:
   """Grades and clusters the candidates, or those of a share of the shards.
 
@@ -148,7 +148,7 @@ def score(
   params: Any,
   *,
   evaluator: str,
-  share: shares.Share = shares.Share(),
+  share: shares.Share = shares.WHOLE,
 ) -> Facts:
   """Scores the candidates with one evaluator, or those of a share of shards.
 

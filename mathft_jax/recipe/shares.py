@@ -35,6 +35,9 @@ class Share:
     return range(self.part, num_shards, self.num_parts)
 
 
+WHOLE = Share()
+
+
 def of_mesh(mesh: Mesh) -> Share:
   """The share of this process in what is computed on such meshes.
 
