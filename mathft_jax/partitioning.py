@@ -277,14 +277,21 @@ def _num_shards(
 def place(tree: Any, like: Any) -> Any:
   """Arrays with the dtypes and shardings of the shapes in `like`.
 
-  Each process gives the same ones, or all of them arrays of the same devices.
+  Of several processes each gives the same ones on its own, on the host or on
+  its devices; or all of them together arrays on the devices of all.
   """
 
   def put(x: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    if isinstance(x, jax.Array):
-      return jax.device_put(x.astype(leaf.dtype), leaf.sharding)
+    sharding = leaf.sharding
+    assert isinstance(sharding, jax.sharding.Sharding)
+    if isinstance(x, jax.Array) and (
+      sharding.is_fully_addressable or not x.is_fully_addressable
+    ):
+      return jax.device_put(x.astype(leaf.dtype), sharding)
+    # JAX moves no array of one process to the devices of others.
+    on_host = np.asarray(x)
     return jax.make_array_from_callback(
-      leaf.shape, leaf.sharding, lambda at: np.asarray(x[at], leaf.dtype)
+      leaf.shape, sharding, lambda at: on_host[at].astype(leaf.dtype)
     )
 
   return jax.tree.map(put, tree, like)

@@ -260,10 +260,11 @@ class Sampler:
   ) -> engine_lib.Shape:
     """Slots for so many candidates; powers of two, so that shapes are few."""
     config = self._config
-    num_rows = max(_FEWEST_SLOTS, min(config.num_slots, _power(num_wanted)))
-    rows_per_lane = min(_ROWS_PER_LANE, _power(per_problem + 1) // 2)
     mesh = partitioning.mesh_of(params)
     shards = partitioning.num_row_shards(mesh) if mesh else 1
+    fewest = min(config.num_slots, shards * _FEWEST_SLOTS)
+    num_rows = max(fewest, min(config.num_slots, _power(num_wanted)))
+    rows_per_lane = min(_ROWS_PER_LANE, _power(per_problem + 1) // 2)
     num_lanes = _round_up(-(-num_rows // rows_per_lane), shards)
     return engine_lib.Shape(
       num_lanes=num_lanes,

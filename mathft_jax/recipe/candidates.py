@@ -115,9 +115,7 @@ def copy(source: str, directory: pathlib.Path, num_shards: int = 1) -> Facts:
   return finish_decoding(directory)
 
 
-def grade(
-  directory: pathlib.Path, share: shares.Share = shares.WHOLE
-) -> Facts:
+def grade(directory: pathlib.Path, share: shares.Share = shares.WHOLE) -> Facts:
   """Grades and clusters the candidates, or those of a share of the shards.
 
   Where there are several parts, `finish_grading` is called once all are done.

@@ -1,10 +1,6 @@
 """Tests of mathft_jax.inference.sampler."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -291,19 +287,10 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_rows_and_their_keys_are_spread_over_the_devices_of_the_parameters():
-  ran = subprocess.run(
-    [sys.executable, "-c", _ON_EIGHT_DEVICES],
-    env={
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    },
-    capture_output=True,
-    text=True,
-  )
-  assert ran.returncode == 0, ran.stderr
-  found = json.loads(ran.stdout.splitlines()[-1])
+def test_rows_and_their_keys_are_spread_over_the_devices_of_the_parameters(
+  run_on_eight_devices,
+):
+  found, _ = run_on_eight_devices(_ON_EIGHT_DEVICES)
   for stacked in (True, False):
     one = found[f"one {stacked}"]
     # 64 rows, 2 heads: on 8 devices by rows, on 4 by rows and 2 by heads.
