@@ -107,13 +107,17 @@ class Pretrained:
     if not (directory / _CHECKPOINTS).is_dir():
       return llama.read(directory, self.param_dtype)
     config = self._as_run_here(_read_config(directory))
+    if config.lora is not None:  # Rounded once, when adapters are added.
+      config = dataclasses.replace(config, param_dtype=jnp.float32)
     model = generator.Generator(transformer.Transformer(config), None)
     params = checkpoint.restore_params(
       directory / _CHECKPOINTS, state.abstract_params(model, mesh, rules), step
     )
     if config.lora is None:
       return config, params
-    merged = lora.merge(params, config.lora)
+    merged = jax.tree.map(
+      lambda x: x.astype(self.param_dtype), lora.merge(params, config.lora)
+    )
     return dataclasses.replace(config, lora=None), merged
 
 

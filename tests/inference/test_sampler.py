@@ -236,7 +236,7 @@ def test_id_0_is_a_token_where_the_vocabulary_says_so(
 
 
 _ON_EIGHT_DEVICES = """
-import json, re
+import dataclasses, json, re
 import jax, numpy as np
 from mathft_jax import partitioning
 from mathft_jax.data import vocabulary
@@ -282,6 +282,16 @@ for stacked in (True, False):
       "suffixes": sorted(set(
         re.findall(r"f32\\[(?:2,)?(\\d+,\\d+,16,8)\\]", text))),
     }
+# With 64 slots or more on each device.
+draws = sampler.Sampler(model, dataclasses.replace(config, num_slots=256))
+for shape in {}, {"data": 4}, {"fsdp": 2, "data": 2}:
+  # Not the first devices, as those of a process may be.
+  mesh = partitioning.make_mesh(shape, jax.devices()[4:] if shape else
+                                jax.devices()[:1])
+  like = state.abstract_params(model, mesh)
+  sampled = draws.sample(
+    partitioning.place(params, like), problems, generator="g")
+  found[str(shape)] = [s.to_json() for s in sampled]
 print(json.dumps(found))
 """
 
@@ -305,3 +315,6 @@ def test_rows_and_their_keys_are_spread_over_the_devices_of_the_parameters(
       assert "64,2,16,8" not in other["suffixes"]
     assert "64,2,16,8" in one["suffixes"]
     assert np.ptp(one["scores"]) > 0.01
+  # Without sums over devices, not a bit differs.
+  assert found["{}"] == found["{'data': 4}"]
+  assert found["{}"] == found["{'fsdp': 2, 'data': 2}"]
