@@ -188,7 +188,7 @@ def _files(folder):
 def test_what_a_lost_process_left_is_drawn_by_one_that_starts_again(
   models, tmp_path, lost
 ):
-  many = "NUM_PROBLEMS=240"
+  many = "NUM_PROBLEMS=160"
   unbroken = tmp_path / "unbroken"
   _Run(models, unbroken, 1, 1, many, "Decoding.num_shards=16").end()
   folder = tmp_path / "killed"
