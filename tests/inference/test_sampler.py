@@ -282,13 +282,21 @@ for stacked in (True, False):
       "suffixes": sorted(set(
         re.findall(r"f32\\[(?:2,)?(\\d+,\\d+,16,8)\\]", text))),
     }
-# With 64 slots or more on each device.
-draws = sampler.Sampler(model, dataclasses.replace(config, num_slots=256))
+# As many slots on each device as one has alone.
+model = generator.Generator(
+  transformer.Transformer(
+    transformer.TransformerConfig(
+      vocab_size=words.vocab_size, num_layers=1, model_dim=64, mlp_dim=128,
+      num_heads=4, num_kv_heads=2, head_dim=16)),
+  words)
+params = model.get_initial_variables(jax.random.key(0), {})["params"]
 for shape in {}, {"data": 4}, {"fsdp": 2, "data": 2}:
   # Not the first devices, as those of a process may be.
-  mesh = partitioning.make_mesh(shape, jax.devices()[4:] if shape else
-                                jax.devices()[:1])
+  devices = jax.devices()[4:] if shape else jax.devices()[:1]
+  mesh = partitioning.make_mesh(shape, devices)
   like = state.abstract_params(model, mesh)
+  draws = sampler.Sampler(
+    model, dataclasses.replace(config, num_slots=64 * len(devices)))
   sampled = draws.sample(
     partitioning.place(params, like), problems, generator="g")
   found[str(shape)] = [s.to_json() for s in sampled]
