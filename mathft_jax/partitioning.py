@@ -102,6 +102,33 @@ def make_mesh(
   return Mesh(shaped, MESH_AXES)
 
 
+def make_replica_mesh(
+  shape: Mapping[str, int] | None = None,
+  devices: Sequence[Any] | None = None,
+  process_index: int | None = None,
+) -> Mesh:
+  """`make_mesh` of the process's own devices where `shape` fits these.
+
+  For work that processes share out: each has a whole model. One that takes
+  more devices than a process has lies on those of all, who then work together.
+  Without a process it is this one, without devices they are all of the run.
+  Raises ValueError as `make_mesh` does, for a shape that fits neither.
+  """
+  devices = jax.devices() if devices is None else devices
+  if process_index is None:
+    process_index = jax.process_index()
+  own = [one for one in devices if one.process_index == process_index]
+  try:
+    return make_mesh(shape, own)
+  except ValueError as error_of_own:
+    try:
+      return make_mesh(shape, devices)
+    except ValueError as error:
+      if str(error) == str(error_of_own):
+        raise
+      raise ValueError(f"{error}; or to the {len(own)} of a process") from None
+
+
 def num_slices(devices: Sequence[Any]) -> int:
   """How many slices of TPUs these devices form; 1 for any other devices."""
   if devices[0].platform != "tpu":
@@ -247,6 +274,29 @@ def _num_shards(
   return math.prod(mesh.shape[name] for name in axes)
 
 
+def place(tree: Any, like: Any) -> Any:
+  """Arrays with the dtypes and shardings of the shapes in `like`.
+
+  Of several processes each gives the same ones on its own, on the host or on
+  its devices; or all of them together arrays on the devices of all.
+  """
+
+  def put(x: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    sharding = leaf.sharding
+    assert isinstance(sharding, jax.sharding.Sharding)
+    if isinstance(x, jax.Array) and (
+      sharding.is_fully_addressable or not x.is_fully_addressable
+    ):
+      return jax.device_put(x.astype(leaf.dtype), sharding)
+    # JAX moves no array of one process to the devices of others.
+    on_host = np.asarray(x)
+    return jax.make_array_from_callback(
+      leaf.shape, sharding, lambda at: on_host[at].astype(leaf.dtype)
+    )
+
+  return jax.tree.map(put, tree, like)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows over the data axes, everything else whole."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
@@ -260,6 +310,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def num_row_shards(mesh: Mesh) -> int:
   """Into how many parts the mesh divides the rows of a batch."""
   return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def num_shards_of_rows(params: Any) -> int:
+  """`num_row_shards` of the mesh that has the parameters; 1 without one."""
+  mesh = mesh_of(params)
+  return num_row_shards(mesh) if mesh else 1
 
 
 def check_batch_size(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import re
 import signal
@@ -10,9 +11,15 @@ import traceback
 from collections.abc import Callable, Iterator
 
 import jax
+import orbax.checkpoint as ocp
 
 # The exit code of a run that saved its state and ended as it was told.
 _TOLD_TO_END = 128 + signal.SIGTERM
+
+# One process may have a month more to do than another.
+_LONGEST_WAIT_MS = 30 * 24 * 3600 * 1000
+# A barrier's name is taken once.
+_num_waits = itertools.count()
 
 # In messages of what fails once another process is gone.
 _LOST = re.compile(
@@ -80,7 +87,8 @@ class Processes:
     print(
       f"process {jax.process_index()} of {jax.process_count()}. If one of them"
       " is lost, JAX ends the others within two minutes; start all of them with"
-      " the same command to go on with the newest checkpoint",
+      " the same command to go on with the newest checkpoint, or with the"
+      " candidates that are there",
       file=sys.stderr,
     )
 
@@ -123,13 +131,25 @@ def ending_with_others() -> Iterator[None]:
       told = (
         f"{who} lost another one ({_first_line(error)}); see what that one"
         " said, then start all of them again with the same command: it goes on"
-        " from the newest checkpoint"
+        " from the newest checkpoint, or from the candidates that are there"
       )
     else:
       traceback.print_exc()
       told = f"{who} failed; the others end because of that"
     print(told, file=sys.stderr)
     _end(2)
+
+
+def wait_for_others() -> None:
+  """Returns once all processes have called it as often; alone, at once.
+
+  It waits for days, where devices that wait for each other give up within the
+  hour. What a process has written before, others find behind it.
+  """
+  if jax.process_count() > 1:
+    ocp.multihost.get_barrier_sync_fn()(
+      key=f"mathft {next(_num_waits)}", timeout_ms=_LONGEST_WAIT_MS
+    )
 
 
 def check_joined() -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from mathft_jax import jsonl, records
@@ -58,6 +58,12 @@ def scores_name(evaluator: str) -> str:
   return f"scores-{_plain(evaluator)}.jsonl"
 
 
+def part_name(name: str, shard: int, num_shards: int) -> str:
+  """Where the rows of one shard stand until `join` makes them one file."""
+  stem = name.removesuffix(".jsonl")
+  return shard_name(shard, num_shards).replace("candidates", stem, 1)
+
+
 class JsonLinesStore:
   """An append-only file of rows, each on disk for good once appended.
 
@@ -65,14 +71,29 @@ class JsonLinesStore:
   so that a restarted job repeats none. A last line that was torn by a kill
   is cut off, with a warning; any other damage raises ValueError with file
   and line. Missing folders are made.
+
+  Of several processes with the same rows one is writing. The others open the
+  file once that one has, and from then on know of their own rows.
   """
 
-  def __init__(self, path: str | os.PathLike[str], key: str = "problem_id"):
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    key: str = "problem_id",
+    is_writing: bool = True,
+  ):
     self.path = pathlib.Path(path)
     self.key = key
+    self._is_writing = is_writing
     self.finished: set[str] = set()
     if self.path.suffix == ".gz":
       raise ValueError(f"{self.path}: cannot append to a compressed file")
+    if not is_writing:
+      self.finished.update(
+        _key_of(row, key, f"{self.path}:{number}")
+        for number, row in jsonl.read(self.path)
+      )
+      return
     self.path.parent.mkdir(parents=True, exist_ok=True)
     self._file = open(self.path, "a+b")
     try:
@@ -98,13 +119,16 @@ class JsonLinesStore:
         raise ValueError(
           f"{self.path} has a row for {self.key} {key!r} already"
         )
-      self._file.write(_line(row, self.path))
+      if self._is_writing:
+        self._file.write(_line(row, self.path))
       self.finished.add(key)
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    if self._is_writing:
+      self._file.flush()
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    self._file.close()
+    if self._is_writing:
+      self._file.close()
 
   def __enter__(self) -> "JsonLinesStore":
     return self
@@ -151,11 +175,19 @@ def read_candidates(
   there is no shard, ValueError where a shard is missing, a row is malformed
   or a problem stands twice.
   """
+  return [sampled for shard in read_shards(directory) for sampled in shard]
+
+
+def read_shards(
+  directory: str | os.PathLike[str],
+) -> list[list[records.SampledProblem]]:
+  """What `read_candidates` reads, shard by shard."""
   directory = pathlib.Path(directory)
   paths = [directory] if directory.is_file() else _shards(directory)
-  problems: list[records.SampledProblem] = []
+  shards: list[list[records.SampledProblem]] = []
   seen: dict[str, str] = {}
   for path in paths:
+    shards.append([])
     for where, sampled in _read_records(path, _sampled_problem):
       problem_id = sampled.problem.problem_id
       if problem_id in seen:
@@ -164,8 +196,8 @@ def read_candidates(
           " already; remove one of the two lines"
         )
       seen[problem_id] = where
-      problems.append(sampled)
-  return problems
+      shards[-1].append(sampled)
+  return shards
 
 
 def read_drawn(
@@ -190,6 +222,35 @@ def read_scores(
 ) -> dict[str, records.ScoredProblem]:
   """The scored problems of one evaluator, by problem id, in file order."""
   return _by_problem(path, _scored_problem)
+
+
+def join(
+  path: str | os.PathLike[str],
+  parts: Iterable[str | os.PathLike[str]],
+  problem_ids: Sequence[str],
+) -> None:
+  """Makes `path` hold the rows of `parts`, by problem, and removes these.
+
+  Rows that stand in `path` already stay. Readers see all rows or those that
+  were there before; it may be called again after a kill. Raises ValueError for
+  a problem without a row.
+  """
+  path = pathlib.Path(path)
+  parts = [part for part in map(pathlib.Path, parts) if part.exists()]
+  rows: dict[str, str] = {}
+  for source in [*([path] if path.exists() else []), *parts]:
+    for number, row in jsonl.read(source):
+      key = _key_of(row, "problem_id", f"{source}:{number}")
+      rows.setdefault(key, _line(row, path).decode())
+  missing = [one for one in problem_ids if one not in rows]
+  if missing:
+    raise ValueError(
+      f"no row for {path} of problem {missing[0]!r} ({len(missing)} in all);"
+      " let the run that writes its parts finish"
+    )
+  write_text(path, "".join(rows[one] for one in problem_ids))
+  for part in parts:
+    part.unlink()
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -5,7 +5,9 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import sys
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -50,6 +52,31 @@ def shared_dir() -> pathlib.Path:
       " the folder that holds data/"
     )
   return folder
+
+
+@pytest.fixture(scope="session")
+def run_on_eight_devices():
+  """Runs a script on eight simulated devices, in a process of its own.
+
+  Devices are chosen when jax starts. `run(script)` returns the JSON that the
+  script prints last, and what stands on stderr.
+  """
+
+  def run(script: str) -> tuple[Any, str]:
+    ran = subprocess.run(
+      [sys.executable, "-c", script],
+      env={
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+      },
+      capture_output=True,
+      text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
+
+  return run
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,6 @@
 """Tests of mathft_jax.partitioning, most on eight simulated devices."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -154,22 +150,28 @@ result["laid out"] = [
   list(double(params)(params, whole).addressable_shards[0].data.shape)
   for params in (whole, np.ones(1))
 ]
+bfloat16 = jax.ShapeDtypeStruct(
+  (8, 6), jnp.bfloat16,
+  sharding=jax.sharding.NamedSharding(
+    partitioning.make_mesh({"fsdp": 4, "tensor": 2}),
+    jax.sharding.PartitionSpec("fsdp", "tensor")))
+on_host = rng.normal(size=(8, 6)).astype(np.float32)
+result["placed"] = [
+  [
+    str(placed.dtype), list(placed.addressable_shards[0].data.shape),
+    bool((np.asarray(placed) == on_host.astype(jnp.bfloat16)).all()),
+  ]
+  for given in (on_host, jnp.asarray(on_host))
+  for placed in [partitioning.place({"w": given}, {"w": bfloat16})["w"]]
+]
 print(json.dumps(result))
 """
 
 
 @pytest.fixture(scope="module")
-def on_eight_devices():
-  flags = "--xla_force_host_platform_device_count=8"
-  ran = subprocess.run(
-    [sys.executable, "-c", _ON_EIGHT_DEVICES],
-    env={**os.environ, "XLA_FLAGS": flags},
-    capture_output=True,
-    text=True,
-  )
-  assert ran.returncode == 0, ran.stderr
-  result = json.loads(ran.stdout.splitlines()[-1])
-  return {**result, "warnings": ran.stderr}
+def on_eight_devices(run_on_eight_devices):
+  result, warnings = run_on_eight_devices(_ON_EIGHT_DEVICES)
+  return {**result, "warnings": warnings}
 
 
 @pytest.mark.parametrize(
@@ -279,6 +281,10 @@ def test_rows_are_left_alone_without_a_mesh_and_where_they_do_not_divide(
   assert on_eight_devices["spread"] == [[1, 4], [3, 4]]
 
 
+def test_arrays_of_host_and_device_go_where_shapes_say(on_eight_devices):
+  assert on_eight_devices["placed"] == 2 * [["bfloat16", [2, 3], True]]
+
+
 @pytest.mark.parametrize("name", ["v5e:4x4", "v5p:2x2x4"])
 def test_tensor_neighbours_are_linked_on_a_tpu(name):
   pytest.importorskip("libtpu", reason="no TPU compiler: pip install libtpu")
@@ -377,6 +383,39 @@ def test_processes_that_share_a_part_of_their_rows_are_an_error():
   mesh = partitioning.make_mesh({"data": 3, "tensor": 2}, devices)
   with pytest.raises(ValueError, match="take a size of `tensor` that"):
     partitioning.row_part(mesh, 0)
+
+
+@pytest.mark.parametrize(
+  ("shape", "ids"),
+  [
+    (None, [4, 5, 6, 7]),
+    ({"data": 2, "tensor": 2}, [4, 5, 6, 7]),
+    ({"fsdp": -1, "tensor": 4}, [4, 5, 6, 7]),
+    ({"data": -1, "tensor": 8}, list(range(8))),
+    ({"fsdp": 2, "tensor": 4}, list(range(8))),
+  ],
+)
+def test_a_process_has_a_mesh_of_its_own_where_its_devices_suffice(shape, ids):
+  devices = [
+    _Device("cpu", 0, (i, 0, 0), i, process_index=i // 4) for i in range(8)
+  ]
+  mesh = partitioning.make_replica_mesh(shape, devices, process_index=1)
+  assert [device.id for device in mesh.devices.flat] == ids
+
+
+@pytest.mark.parametrize(
+  ("shape", "message"),
+  [
+    ({"tensor": 3}, "the 8 devices of this run; .*; or to the 4 of a process"),
+    ({"model": 2}, r"no mesh axis \['model'\]; there are [^;]*$"),
+  ],
+)
+def test_a_mesh_of_neither_one_process_nor_all_is_an_error(shape, message):
+  devices = [
+    _Device("cpu", 0, (i, 0, 0), i, process_index=i // 4) for i in range(8)
+  ]
+  with pytest.raises(ValueError, match=message):
+    partitioning.make_replica_mesh(shape, devices, process_index=1)
 
 
 def test_hosts_of_gpus_are_no_slices():

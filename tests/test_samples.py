@@ -230,6 +230,48 @@ def test_grades_and_scores_are_read_by_problem(tmp_path):
   assert grades.name == "grades-mathft-1.jsonl"
 
 
+def test_parts_become_one_file_in_the_order_of_problems(tmp_path):
+  whole = tmp_path / "scores-e.jsonl"
+  parts = [tmp_path / samples.part_name(whole.name, s, 2) for s in range(2)]
+  assert parts[1].name == "scores-e-00001-of-00002.jsonl"
+  for path, names in ((whole, "c"), (parts[0], "da"), (parts[1], "bc")):
+    with samples.JsonLinesStore(path) as store:
+      for name in names:
+        store.append({"problem_id": name, "at": path.name, "text": "\ud800é"})
+  with pytest.raises(ValueError, match=r"problem 'e' \(1 in all\)"):
+    samples.join(whole, parts, [*"abcde"])
+  assert all(part.exists() for part in parts)
+  samples.join(whole, parts, [*"abcd"])
+  rows = [json.loads(line) for line in whole.read_text().splitlines()]
+  assert [(row["problem_id"], row["at"]) for row in rows] == [
+    ("a", parts[0].name),
+    ("b", parts[1].name),
+    ("c", whole.name),  # As it stood there.
+    ("d", parts[0].name),
+  ]
+  assert {row["text"] for row in rows} == {"\ud800é"}
+  assert not any(part.exists() for part in parts)
+  before = whole.read_bytes()
+  samples.join(whole, parts, [*"abcd"])  # After a kill, say.
+  assert whole.read_bytes() == before
+
+
+def test_who_does_not_write_reads_and_keeps_count(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  with samples.JsonLinesStore(path) as store:
+    store.append({"problem_id": "a"})
+  before = path.read_bytes()
+  with samples.JsonLinesStore(path, is_writing=False) as store:
+    assert store.finished == {"a"}
+    store.append({"problem_id": "b"})
+    assert store.finished == {"a", "b"}
+    with pytest.raises(ValueError, match="has a row for problem_id 'a'"):
+      store.append({"problem_id": "a"})
+  assert path.read_bytes() == before
+  with pytest.raises(FileNotFoundError):
+    samples.JsonLinesStore(tmp_path / "other.jsonl", is_writing=False)
+
+
 def test_a_score_above_zero_is_no_log_probability(tmp_path):
   path = tmp_path / "scores-x.jsonl"
   row = {"index": 0, "log_p_correct": 0.5}

@@ -3,6 +3,7 @@
 Draws candidates from a generator (or takes over given ones), grades them,
 scores them with an evaluator and makes the report, in MODEL_DIR. STAGES chooses
 among decode, grade, score and report; a second start goes on with the rest.
+Several processes take a share of the problems each (--multiprocess).
 
 Example: mathft decode-and-rerank \\
   --gin_file=recipes/arith_decode_and_rerank.gin \\
@@ -24,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
     argv,
     "mathft_jax.recipe.decode_and_rerank.run",
     usage=__doc__ or "",
+    may_have_processes=True,
     on_start=gin_flags.write_operative_config,
   )
 

@@ -15,8 +15,8 @@ from mathft_jax import partitioning, records
 from mathft_jax.decoding import generate, sampling, slots
 from mathft_jax.models import decoder_model
 
-# Fewer rows have their products computed in another way, with other roundings
-# (seen on CPUs), so that samples would depend on how many are left to draw.
+# Of a device. Fewer have their products computed in another way, with other
+# roundings (seen on CPUs), so that samples would depend on how many are left.
 FEWEST_ROWS = 64
 # The shortest length that prompts are padded to.
 _SHORTEST = 32
@@ -162,6 +162,7 @@ class Run:
     self._params = params
     self._shape = shape
     self._rows_per_lane = shape.rows_per_lane  # Of those that are there now.
+    self._fewest_rows = FEWEST_ROWS * partitioning.num_shards_of_rows(params)
     self._key = jax.random.key(seed)
     self._waiting: collections.deque[Job] = collections.deque()
     self._prefilled: dict[str, tuple[Any, int]] = {}
@@ -305,7 +306,7 @@ class Run:
     lanes, rows = self._shape.num_lanes, self._shape.rows_per_lane
     while (
       rows % 2 == 0
-      and lanes * rows // 2 >= FEWEST_ROWS
+      and lanes * rows // 2 >= self._fewest_rows
       and num_left.max() <= rows // 2
       and num_left.sum() + num_waiting <= lanes * rows // 2
     ):

@@ -302,11 +302,10 @@ class Sampler:
   ) -> engine_lib.Shape:
     """Slots for so many candidates; powers of two, so that shapes are few."""
     config = self._config
-    num_rows = min(config.num_slots, _power(num_wanted))
-    num_rows = max(engine_lib.FEWEST_ROWS, num_rows)
+    shards = partitioning.num_shards_of_rows(params)
+    fewest = min(config.num_slots, shards * engine_lib.FEWEST_ROWS)
+    num_rows = max(fewest, min(config.num_slots, _power(num_wanted)))
     per_job = budgets.wave_size(num_candidates, config.stopping) + 1
-    mesh = partitioning.mesh_of(params)
-    shards = partitioning.num_row_shards(mesh) if mesh else 1
     rows_per_lane = min(
       _ROWS_PER_LANE, _power(per_job + 1) // 2, max(1, num_rows // shards)
     )

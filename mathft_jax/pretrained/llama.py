@@ -60,7 +60,7 @@ _KNOWN = {
 
 
 def read(
-  directory: str | pathlib.Path,
+  directory: str | pathlib.Path, param_dtype: Any = jnp.float32
 ) -> tuple[transformer.TransformerConfig, Any]:
   """(configuration, parameters as numpy arrays) of a folder.
 
@@ -74,7 +74,9 @@ def read(
       f"no {_CONFIG} in {directory}; give a folder with {_CONFIG} and"
       f" {_WEIGHTS}"
     )
-  config = config_from_json(samples.read_json(path), path)
+  config = dataclasses.replace(
+    config_from_json(samples.read_json(path), path), param_dtype=param_dtype
+  )
   tensors = dict(_tensors(directory))
   return config, _to_params(tensors, config, directory)
 

@@ -35,29 +35,44 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-  """A sampler's program; parameters lie as in the `placed` training.
+class Placed:
+  """How parameters lie: on all devices, or on those of each process."""
 
-  Without one they lie on the first device, where a restored model lies. With
-  `is_greedy` each problem has one candidate, as in validation.
+  mesh_shape: Mapping[str, int] | None
+  rules: partitioning.Rules
+  is_replicated: bool = False
+
+  def mesh(self, devices: Sequence[Any]) -> Mesh:
+    if not self.is_replicated:
+      return partitioning.make_mesh(self.mesh_shape, devices)
+    return partitioning.make_replica_mesh(
+      self.mesh_shape, devices, devices[0].process_index
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """A sampler's program.
+
+  With `is_greedy` each problem has one candidate, as in validation.
   """
 
   name: str
   model: Model
   config: sampler.SamplingConfig
-  placed: finetune.TrainingConfig | None
+  placed: Placed
   is_greedy: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-  """A scorer's program for texts of `length` tokens; see `Sampling`."""
+  """A scorer's program for texts of `length` tokens."""
 
   name: str
   model: evaluator.Evaluator
   config: scorer.ScoringConfig
   length: int
-  placed: finetune.TrainingConfig | None
+  placed: Placed
 
 
 Part = Training | Sampling | Scoring
@@ -119,13 +134,8 @@ def lower(part: Part, devices: Sequence[Any]) -> program.Program:
   """The program of a part for these devices, as its run would compile it."""
   if isinstance(part, Training):
     return _lower_training(part, devices)
-  if part.placed is None:
-    mesh = partitioning.make_mesh({}, devices[:1])
-    rules = partitioning.STANDARD_RULES
-  else:
-    mesh = partitioning.make_mesh(part.placed.mesh_shape, devices)
-    rules = part.placed.rules
-  params = state.abstract_params(part.model, mesh, rules)
+  mesh = part.placed.mesh(devices)
+  params = state.abstract_params(part.model, mesh, part.placed.rules)
   model_config = part.model.module.config
   if isinstance(part, Sampling):
     config = part.config
@@ -236,10 +246,11 @@ def parts_of_training(
 ) -> list[Part]:
   """What `single_run.run` with these arguments compiles."""
   parts: list[Part] = [Training("train step", model, training)]
+  placed = Placed(training.mesh_shape, training.rules)
   if isinstance(make_evaluate, validation.GreedyAccuracy):
     given = make_evaluate.sampling
     parts.append(
-      Sampling("validation's sampler", model, given, training, is_greedy=True)
+      Sampling("validation's sampler", model, given, placed, is_greedy=True)
     )
   if isinstance(make_evaluate, validation.RerankingAccuracy) and isinstance(
     model, evaluator.Evaluator
@@ -247,7 +258,7 @@ def parts_of_training(
     length = sum(training.feature_lengths.values())
     parts.append(
       Scoring(
-        "validation's scorer", model, make_evaluate.scoring, length, training
+        "validation's scorer", model, make_evaluate.scoring, length, placed
       )
     )
   return parts
@@ -268,20 +279,24 @@ def parts_of_paper(recipe: paper.Paper, **unused: Any) -> list[Part]:
     )
     for judging in recipe.evaluators
   ]
-  parts.append(Sampling("sampler", main, recipe.sampling, training))
+  placed = Placed(training.mesh_shape, training.rules)
+  parts.append(Sampling("sampler", main, recipe.sampling, placed))
   for judging in recipe.evaluators[:1]:
     length = sum(judging.training.feature_lengths.values())
     model = evaluator.Evaluator(models.module, words)
-    parts.append(
-      Scoring("scorer", model, recipe.scoring, length, judging.training)
-    )
+    placed = Placed(judging.training.mesh_shape, judging.training.rules)
+    parts.append(Scoring("scorer", model, recipe.scoring, length, placed))
   return parts
 
 
 def parts_of_decoding(
-  recipe: decode_and_rerank.DecodeAndRerank, **unused: Any
+  recipe: decode_and_rerank.DecodeAndRerank,
+  mesh_shape: Mapping[str, int] | None = None,
+  rules: partitioning.Rules = partitioning.STANDARD_RULES,
+  **unused: Any,
 ) -> list[Part]:
   """What `decode_and_rerank.run` compiles."""
+  placed = Placed(mesh_shape, rules, is_replicated=True)
   words = vocabulary.load_vocabulary(recipe.vocabulary)
   parts: list[Part] = []
   length = 0  # Known once candidates are.
@@ -289,7 +304,7 @@ def parts_of_decoding(
   if isinstance(source, decode_and_rerank.Decoding):
     module = transformer.Transformer(source.checkpoint.read_config())
     model = generator.Generator(module, words)
-    parts.append(Sampling("sampler", model, source.sampling, None))
+    parts.append(Sampling("sampler", model, source.sampling, placed))
     length = source.sampling.max_prompt_tokens + source.sampling.max_tokens
   elif recipe.evaluators:
     raise ValueError(
@@ -300,7 +315,7 @@ def parts_of_decoding(
     module = transformer.Transformer(one.checkpoint.read_config())
     model = evaluator.Evaluator(module, words)
     parts.append(
-      Scoring(f"{one.name}'s scorer", model, recipe.scoring, length, None)
+      Scoring(f"{one.name}'s scorer", model, recipe.scoring, length, placed)
     )
   return parts
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from mathft_jax import samples
+from mathft_jax import checkpoint, processes, samples
 
 PROGRESS = "recipe.json"
 
@@ -66,21 +66,25 @@ def run_stages(
   fails while data are prepared binds nobody to its configuration. `on_start` is
   called once the configuration is found to be that of the earlier starts,
   `on_progress` then and after each stage. Seconds are those of the start that
-  finished the stage. With `kinds`, stages of other kinds are left out.
+  finished the stage. With `kinds`, stages of other kinds are left out. Several
+  processes call it alike; the first one writes, and calls what is given.
 
   Raises ValueError if the directory holds a run of another configuration, or
   where a stage needs one that is left out and not finished.
   """
   path = directory / PROGRESS
   created, finished = _read(path, configuration)
+  processes.wait_for_others()  # Until all have read what is there.
+  is_main = checkpoint.is_main_process()
   unknown = finished.keys() - {stage.name for stage in stages}
   if unknown:
     raise ValueError(
       f"{path} has the finished stages {sorted(unknown)}, which this recipe"
       " does not have; start in a new MODEL_DIR"
     )
-  on_start()
-  on_progress(Progress(created, finished))
+  if is_main:
+    on_start()
+    on_progress(Progress(created, finished))
   for number, stage in enumerate(stages, start=1):
     title = f"[{number}/{len(stages)}] {stage.name}"
     if stage.name in finished:
@@ -96,7 +100,7 @@ def run_stages(
         f" {directory}; run that first"
       )
     _say(title)
-    if stage.kind != "data":
+    if stage.kind != "data" and is_main:
       _write(path, created, configuration, finished)
     start = time.perf_counter()
     facts = stage.run()
@@ -104,8 +108,9 @@ def run_stages(
     finished[stage.name] = Finished(
       stage.name, stage.kind, seconds, peak_rss_bytes(), facts
     )
-    _write(path, created, configuration, finished)
-    on_progress(Progress(created, finished))
+    if is_main:
+      _write(path, created, configuration, finished)
+      on_progress(Progress(created, finished))
     _say(f"{title}: {seconds:.1f} s")
   return Progress(created, finished)
 
@@ -153,6 +158,12 @@ def cache_compilations(directory: pathlib.Path) -> None:
 
 def _now() -> str:
   return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def read_configuration(directory: pathlib.Path) -> Mapping[str, Any]:
+  """That of the run in a directory; empty where there is none."""
+  path = directory / PROGRESS
+  return samples.read_json(path)["configuration"] if path.is_file() else {}
 
 
 def _read(

@@ -7,9 +7,11 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from mathft_jax import checkpoint, pretrained, samples
+from mathft_jax import checkpoint, partitioning, pretrained, samples
 from mathft_jax.models import generator, lora, transformer
 from mathft_jax.pretrained import llama
 from mathft_jax.training import state
@@ -32,20 +34,32 @@ class Pretrained:
 
   A training run's folder, or its `checkpoints`, is its best checkpoint;
   `checkpoints/<step>` is that one. Adapters that a run trained are merged, and
-  the model has none. `scan_layers` is as in `TransformerConfig`: how the model
-  is run here, which no file of weights says.
+  the model has none. `scan_layers`, `dtype` and `param_dtype` are as in
+  `TransformerConfig`: how the model is run here, which no file of weights says.
   """
 
   name_or_directory: str
   scan_layers: bool = True
+  dtype: Any = jnp.float32
+  param_dtype: Any = jnp.float32
 
-  def __call__(self) -> tuple[transformer.TransformerConfig, Any]:
-    """(configuration, parameters).
+  def __call__(
+    self,
+    mesh: Mesh | None = None,
+    rules: partitioning.Rules = partitioning.STANDARD_RULES,
+  ) -> tuple[transformer.TransformerConfig, Any]:
+    """(configuration, parameters), these laid out on a mesh if one is given.
 
     Raises FileNotFoundError if it is none of these.
     """
-    config, params = self._read()
-    return dataclasses.replace(config, scan_layers=self.scan_layers), params
+    config, params = self._read(mesh, rules)
+    config = self._as_run_here(config)
+    if mesh is not None:
+      model = generator.Generator(transformer.Transformer(config), None)
+      abstract = state.abstract_params(model, mesh, rules)
+      checkpoint.check_same_shapes(params, abstract)
+      params = partitioning.place(params, abstract)
+    return config, params
 
   def read_config(self) -> transformer.TransformerConfig:
     """The configuration alone, without reading parameters.
@@ -57,7 +71,7 @@ class Pretrained:
     shipped = pathlib.Path(pretrained.__path__[0]) / path.name
     is_shipped = path.name == str(path) and (shipped / _CONFIG).is_file()
     config = _read_config(shipped if is_shipped else _run_and_step(path)[0])
-    return dataclasses.replace(config, scan_layers=self.scan_layers, lora=None)
+    return self._as_run_here(dataclasses.replace(config, lora=None))
 
   def check(self) -> None:
     """Raises FileNotFoundError at once for what could not be read later."""
@@ -72,22 +86,38 @@ class Pretrained:
         " that of a training run, or the name of a shipped model"
       )
 
-  def _read(self) -> tuple[transformer.TransformerConfig, Any]:
+  def _as_run_here(
+    self, config: transformer.TransformerConfig
+  ) -> transformer.TransformerConfig:
+    return dataclasses.replace(
+      config,
+      scan_layers=self.scan_layers,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+    )
+
+  def _read(
+    self, mesh: Mesh | None, rules: partitioning.Rules
+  ) -> tuple[transformer.TransformerConfig, Any]:
     path = pathlib.Path(self.name_or_directory)
     shipped = pathlib.Path(pretrained.__path__[0]) / path.name
     if path.name == str(path) and (shipped / _CONFIG).is_file():
-      return llama.read(shipped)
+      return llama.read(shipped, self.param_dtype)
     directory, step = _run_and_step(path)
     if not (directory / _CHECKPOINTS).is_dir():
-      return llama.read(directory)
-    config = _read_config(directory)
+      return llama.read(directory, self.param_dtype)
+    config = self._as_run_here(_read_config(directory))
+    if config.lora is not None:  # Rounded once, when adapters are added.
+      config = dataclasses.replace(config, param_dtype=jnp.float32)
     model = generator.Generator(transformer.Transformer(config), None)
     params = checkpoint.restore_params(
-      directory / _CHECKPOINTS, state.abstract_params(model), step
+      directory / _CHECKPOINTS, state.abstract_params(model, mesh, rules), step
     )
     if config.lora is None:
       return config, params
-    merged = lora.merge(params, config.lora)
+    merged = jax.tree.map(
+      lambda x: x.astype(self.param_dtype), lora.merge(params, config.lora)
+    )
     return dataclasses.replace(config, lora=None), merged
 
 

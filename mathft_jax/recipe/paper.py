@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mathft_jax import checkpoint, prompts, records, samples
+from mathft_jax import checkpoint, partitioning, prompts, records, samples
 from mathft_jax.data import features, locations, vocabulary
 from mathft_jax.inference import sampler as sampler_lib
 from mathft_jax.inference import scorer as scorer_lib
@@ -244,7 +244,9 @@ class _Work:
       ("train", recipe.num_evaluator_problems),
       ("validation", recipe.num_validation_problems),
     ):
-      stages += self._decode_stages(main.stage, split, number)
+      stages += self._decode_stages(
+        main.stage, split, number, recipe.generator_training
+      )
     stages.append(
       graph.Stage("evaluator_data", "data", self._write_evaluator_data)
     )
@@ -275,13 +277,19 @@ class _Work:
     train = functools.partial(self._train_generator, name, task, training)
     return [
       graph.Stage(name, "train", functools.partial(train, start)),
-      *self._decode_stages(name, "test", self._recipe.num_test_problems),
+      *self._decode_stages(
+        name, "test", self._recipe.num_test_problems, training
+      ),
     ]
 
   def _decode_stages(
-    self, name: str, split: str, number: int
+    self,
+    name: str,
+    split: str,
+    number: int,
+    training: finetune.TrainingConfig,
   ) -> list[graph.Stage]:
-    decode = functools.partial(self._decode, name, split, number)
+    decode = functools.partial(self._decode, name, split, number, training)
     place = _decoded(name, split)
     grade = functools.partial(candidates.grade, self._directory / place)
     return [
@@ -308,7 +316,7 @@ class _Work:
     evaluate = validation.greedy_accuracy(
       self._sampler, [row.problem for row in solved]
     )
-    params = self._restore(start) if start else self._start[1]
+    params = self._restore(start, training) if start else self._start[1]
     return self._finetune(
       name,
       self._models.make_generator(training),
@@ -333,7 +341,7 @@ class _Work:
       judging.task,
       judging.training,
       evaluate,
-      self._restore(main),
+      self._restore(main, judging.training),
     )
 
   def _finetune(
@@ -362,11 +370,17 @@ class _Work:
       "validation": dict(finished.metrics),
     }
 
-  def _decode(self, name: str, split: str, number: int) -> Mapping[str, Any]:
+  def _decode(
+    self,
+    name: str,
+    split: str,
+    number: int,
+    training: finetune.TrainingConfig,
+  ) -> Mapping[str, Any]:
     return candidates.decode(
       self._directory / _decoded(name, split),
       self._sampler,
-      self._restore(name),
+      self._restore(name, training),
       [row.problem for row in self._solved(split, number)],
       generator=name,
     )
@@ -397,7 +411,7 @@ class _Work:
     return candidates.score(
       self._directory / _decoded(main, "test"),
       self._scorer,
-      self._restore(judging.stage),
+      self._restore(judging.stage, judging.training),
       evaluator=judging.stage,
     )
 
@@ -430,11 +444,13 @@ class _Work:
       self._directory / "data", split, number
     )
 
-  def _restore(self, stage: str) -> Any:
-    """The best parameters of a training stage."""
+  def _restore(self, stage: str, training: finetune.TrainingConfig) -> Any:
+    """The best parameters of a training stage, laid out as in a training."""
     model = generator.Generator(self._module, self._vocabulary)
+    mesh = partitioning.make_mesh(training.mesh_shape)
     return checkpoint.restore_params(
-      self._directory / stage / "checkpoints", state.abstract_params(model)
+      self._directory / stage / "checkpoints",
+      state.abstract_params(model, mesh, training.rules),
     )
 
   # Manifest -----------------------------------------------------------------

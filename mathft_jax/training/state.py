@@ -53,9 +53,9 @@ def abstract_params(
 ) -> Any:
   """Shapes, dtypes and shardings of a model's parameters.
 
-  Without a mesh they all lie on the first device.
+  Without a mesh they all lie on the process's first device.
   """
-  mesh = mesh or partitioning.make_mesh({}, jax.devices()[:1])
+  mesh = mesh or partitioning.make_mesh({}, jax.local_devices()[:1])
   variables = jax.eval_shape(
     lambda: model.get_initial_variables(jax.random.key(0), {})
   )
@@ -96,13 +96,7 @@ def create(
     params = lora.join(params, added)
     checkpoint.check_same_shapes(params, abstract.params)
     # A copy: the step donates its state, and the caller's params live on.
-    params = jax.tree.map(
-      lambda value, leaf: jnp.copy(
-        jax.device_put(jnp.asarray(value, leaf.dtype), leaf.sharding)
-      ),
-      params,
-      abstract.params,
-    )
+    params = jax.tree.map(jnp.copy, partitioning.place(params, abstract.params))
   trained, _ = lora.split(params)
   opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(
     trained

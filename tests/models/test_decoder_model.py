@@ -1,10 +1,5 @@
 """Tests of mathft_jax.models.decoder_model: losses in chunks and at once."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -192,19 +187,9 @@ print(json.dumps(found))
 """
 
 
-def test_each_device_takes_the_logits_of_its_own_rows():
+def test_each_device_takes_the_logits_of_its_own_rows(run_on_eight_devices):
   """Of 8 rows and 4,096 words, however rows and head are spread."""
-  ran = subprocess.run(
-    [sys.executable, "-c", _ON_EIGHT_DEVICES],
-    env={
-      **os.environ,
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    },
-    capture_output=True,
-    text=True,
-  )
-  assert ran.returncode == 0, ran.stderr
-  found = json.loads(ran.stdout.splitlines()[-1])
+  found, _ = run_on_eight_devices(_ON_EIGHT_DEVICES)
   one = found["one"]
   for name in ("data", "all"):
     for number in ("loss", "gradients"):

@@ -1,10 +1,6 @@
 """Kernels give what plain products give; run by Pallas's interpreter."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -119,19 +115,9 @@ print(json.dumps(errors))
 """
 
 
-def test_each_device_has_its_rows_and_heads():
+def test_each_device_has_its_rows_and_heads(run_on_eight_devices):
   """With 4 devices to the 4 query heads, the 2 key heads are repeated."""
-  ran = subprocess.run(
-    [sys.executable, "-c", _ON_EIGHT_DEVICES],
-    env={
-      **os.environ,
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    },
-    capture_output=True,
-    text=True,
-  )
-  assert ran.returncode == 0, ran.stderr
-  found = json.loads(ran.stdout.splitlines()[-1])
+  found, _ = run_on_eight_devices(_ON_EIGHT_DEVICES)
   assert [shape for _, shape in found.values()] == [
     [1, 2, 128, 64],
     [2, 1, 128, 64],

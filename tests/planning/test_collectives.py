@@ -1,10 +1,5 @@
 """Tests of mathft_jax.planning.collectives, by hand and on 8 CPU devices."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
 from mathft_jax.planning import collectives, hlo
@@ -188,19 +183,12 @@ print(json.dumps([[c.kind, c.axes, c.sent_bytes, c.count] for c in found]))
 """
 
 
-def test_bytes_of_a_compiled_program_are_those_counted_by_hand():
-  ran = subprocess.run(
-    [sys.executable, "-c", _ON_EIGHT_DEVICES],
-    env={
-      **os.environ,
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    },
-    capture_output=True,
-    text=True,
-  )
-  assert ran.returncode == 0, ran.stderr
+def test_bytes_of_a_compiled_program_are_those_counted_by_hand(
+  run_on_eight_devices,
+):
+  found, _ = run_on_eight_devices(_ON_EIGHT_DEVICES)
   # Each device has [8, 16] of float32, 512 bytes.
-  assert sorted(json.loads(ran.stdout)) == [
+  assert sorted(found) == [
     ["all-gather", ["data", "fsdp"], 7 * 512, 1],
     ["all-reduce", ["data"], 2 * 1 / 2 * 512, 1],
     ["all-reduce", ["fsdp"], 5 * 2 * 3 / 4 * 512, 5],

@@ -127,6 +127,52 @@ def test_problems_may_end_once_their_votes_are_settled(
   assert "stopping.threshold: 0.5 there, 0.6 here" in capsys.readouterr().err
 
 
+def test_shards_change_no_result_and_stay_as_many(
+  whole, finished_run, tmp_path, capsys
+):
+  run = tmp_path / "shards"
+
+  def start(*bindings):
+    return decode_and_rerank.main(_flags(run, finished_run, *bindings))
+
+  assert start("Decoding.num_shards=4", "STAGES=['decode']") == 0
+  assert start("MESH_SHAPE={'data': 1}") == 0  # In as many shards.
+  names = {path.name for path in (run / "candidates").glob("*.jsonl")}
+  assert names == {
+    *(samples.shard_name(shard, 4) for shard in range(4)),
+    *(path.name for path in (whole / "candidates").glob("[gs]*.jsonl")),
+  }
+  assert _solutions(run / "candidates") == _solutions(whole / "candidates")
+  ours, theirs = (
+    samples.read_scores(one / "candidates" / "scores-evaluator.jsonl")
+    for one in (run, whole)
+  )
+  assert {k: v.scores for k, v in ours.items()} == {
+    k: pytest.approx(v.scores, abs=1e-5) for k, v in theirs.items()
+  }
+  assert "table_3" in _tables(run)
+  capsys.readouterr()
+  assert start("Decoding.num_shards=2") == 2
+  assert "num_shards: 4 there, 2 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("Decoding.num_shards=0", "num_shards is 0; it must be >= 1"),
+    ("MESH_SHAPE={'tensor': 2}", "does not hold the 1 devices of this run"),
+    ("MESH_SHAPE={'model': 1}", "no mesh axis ['model']"),
+  ],
+)
+def test_shards_and_meshes_that_cannot_be_bind_no_folder(
+  finished_run, tmp_path, capsys, binding, message
+):
+  run = tmp_path / "run"
+  assert decode_and_rerank.main(_flags(run, finished_run, binding)) == 2
+  assert message in capsys.readouterr().err
+  assert not run.exists()
+
+
 def test_given_candidates_need_no_generator(whole, finished_run, tmp_path):
   given = tmp_path / "given"
   given.mkdir()

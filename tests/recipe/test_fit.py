@@ -36,10 +36,10 @@ parts = [
   fit.Training("train", model, training),
   fit.Sampling("sample", model, sampler.SamplingConfig(
     num_candidates=4, num_slots=64, max_prompt_tokens=8, max_tokens=5,
-    ), training),
+    ), fit.Placed(training.mesh_shape, training.rules)),
   fit.Scoring("score", evaluator.Evaluator(module, words),
     scorer.ScoringConfig(tokens_per_batch=128, problems_per_batch=2), 32,
-    training),
+    fit.Placed(training.mesh_shape, training.rules)),
 ]
 """
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mathft_jax import checkpoint
+from mathft_jax import checkpoint, partitioning
 from mathft_jax.cli import convert
 from mathft_jax.data import vocabulary
 from mathft_jax.models import lora, transformer
@@ -94,6 +94,27 @@ def test_adapters_of_a_run_are_merged_where_it_is_read(
       params,
       expected,
     )
+
+
+def test_parameters_lie_and_are_kept_as_asked(adapted_run):
+  directory, _, merged = adapted_run
+  mesh = partitioning.make_mesh({}, jax.devices()[:1])
+  for name, expected in (
+    (str(directory), merged),
+    ("arith_base", initial.Pretrained("arith_base")()[1]),
+  ):
+    model = initial.Pretrained(name, dtype="bfloat16", param_dtype="bfloat16")
+    config, params = model(mesh)
+    assert config == model.read_config()
+    assert (config.dtype, config.param_dtype) == ("bfloat16", "bfloat16")
+    for found, given in zip(
+      jax.tree.leaves(params), jax.tree.leaves(expected), strict=True
+    ):
+      assert found.dtype == jnp.bfloat16 and found.sharding.mesh == mesh
+      # To the nearest of 8 bits.
+      np.testing.assert_allclose(
+        np.asarray(found, np.float32), given, rtol=2**-8, atol=1e-7
+      )
 
 
 def test_merged_weights_are_what_convert_writes(adapted_run, make_config):

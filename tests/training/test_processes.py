@@ -165,6 +165,19 @@ def test_two_processes_go_on_with_a_run_of_one_on_another_mesh(one, tmp_path):
   _assert_close(two.state(), one.state())
 
 
+def test_two_processes_start_from_a_checkpoint_of_another_run(one, tmp_path):
+  bindings = (
+    _SHARDED,
+    f"INITIAL_CHECKPOINT_PATH='{one.folder}'",
+    f"TRAIN_STEPS={_PERIOD}",
+  )
+  runs = [_Run(tmp_path / str(n), n, *bindings) for n in (1, 2)]
+  for run, codes in zip(runs, [(0,), (0, 0)], strict=True):
+    run.ends(*codes)
+  first, second = (run.state(_PERIOD) for run in runs)
+  _assert_close(second, first)
+
+
 def test_where_one_process_is_killed_the_others_say_so_and_a_restart_goes_on(
   tmp_path,
 ):
