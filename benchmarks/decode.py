@@ -33,12 +33,10 @@ import numpy as np
 
 _NUM_SAMPLES = 64
 _NUM_GREEDY = 24
-# Lanes of 16 rows leave fewest rows idle, those of 64 store fewest prompts.
-_SIDES = {
-  "mathft": ("ours", 16),
-  "mathft, long lanes": ("ours", 64),
-  "transformers": ("theirs", 0),
-}
+# As the sampler has them: each lane of rows stores two prompts.
+_ROWS_PER_LANE = 64
+_NUM_PLACES = 2
+_SIDES = {"mathft": "ours", "transformers": "theirs"}
 _SAMPLES = "samples/strictprm_math500_n32_even.jsonl.gz"
 
 
@@ -47,13 +45,12 @@ def main() -> None:
   if args.side:
     work = json.loads((args.folder / "work.json").read_text())
     sides = {"ours": _ours, "theirs": _theirs}
-    work["rows_per_lane"] = args.rows_per_lane
     print(json.dumps(sides[args.side](args.folder, work)))
     return
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     _write(folder, args)
-    found = {label: _run(*side, folder) for label, side in _SIDES.items()}
+    found = {label: _run(side, folder) for label, side in _SIDES.items()}
   _print(found)
 
 
@@ -98,12 +95,9 @@ def _write(folder: pathlib.Path, args: argparse.Namespace) -> None:
   (folder / "work.json").write_text(json.dumps(work))
 
 
-def _run(side: str, rows_per_lane: int, folder: pathlib.Path) -> dict[str, Any]:
+def _run(side: str, folder: pathlib.Path) -> dict[str, Any]:
   done = subprocess.run(
-    [
-      *(sys.executable, __file__, "--side", side, "--folder", str(folder)),
-      f"--rows_per_lane={rows_per_lane}",
-    ],
+    [sys.executable, __file__, "--side", side, "--folder", str(folder)],
     stdout=subprocess.PIPE,
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
     check=True,
@@ -132,9 +126,9 @@ def _ours(folder: pathlib.Path, work: Mapping[str, Any]) -> dict[str, Any]:
   sampler = engine.Engine(model, rule, steps_per_call=16)
   prompts, lengths = work["prompts"], work["lengths"]
   shape = engine.Shape(
-    num_lanes=work["slots"] // work["rows_per_lane"],
-    rows_per_lane=work["rows_per_lane"],
-    num_places=2,
+    num_lanes=work["slots"] // _ROWS_PER_LANE,
+    rows_per_lane=_ROWS_PER_LANE,
+    num_places=_NUM_PLACES,
     num_requests=_NUM_SAMPLES + 1,
     prompt_capacity=max(map(len, prompts)),
     max_tokens=work["max_tokens"],
@@ -152,8 +146,12 @@ def _ours(folder: pathlib.Path, work: Mapping[str, Any]) -> dict[str, Any]:
   start = time.perf_counter()
   _, best = draw([records.GREEDY_INDEX], [[_NUM_GREEDY]] * len(prompts))
   compiling = time.perf_counter() - start
-  # Whatever else is to be compiled.
-  draw(range(_NUM_SAMPLES), [[1] * _NUM_SAMPLES] * len(prompts))
+  # Whatever else is to be compiled, the steps of fewer rows among it.
+  few = _NUM_SAMPLES // 8
+  draw(
+    range(_NUM_SAMPLES),
+    [[1] * (_NUM_SAMPLES - few) + [work["max_tokens"]] * few] * len(prompts),
+  )
   start = time.perf_counter()
   run, samples = draw(range(_NUM_SAMPLES), lengths)
   seconds = time.perf_counter() - start
@@ -303,7 +301,6 @@ def _parser() -> argparse.ArgumentParser:
     help="problems that transformers decodes at a time",
   )
   parser.add_argument("--side", help=argparse.SUPPRESS)
-  parser.add_argument("--rows_per_lane", type=int, help=argparse.SUPPRESS)
   parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
   return parser
 
