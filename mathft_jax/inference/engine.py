@@ -18,6 +18,11 @@ from mathft_jax.models import decoder_model
 # Of a device. Fewer have their products computed in another way, with other
 # roundings (seen on CPUs), so that samples would depend on how many are left.
 FEWEST_ROWS = 64
+# Likewise, sums round by the number of rows where there are more than so many,
+# or the model is narrower, and products of fewer queries with their prompts do.
+_MOST_ROWS = 256
+_LEAST_WIDTH = 64
+_FEWEST_QUERIES = 64
 # The shortest length that prompts are padded to.
 _SHORTEST = 32
 # Prompts that are prefilled together, and results that are fetched together.
@@ -162,7 +167,16 @@ class Run:
     self._params = params
     self._shape = shape
     self._rows_per_lane = shape.rows_per_lane  # Of those that are there now.
-    self._fewest_rows = FEWEST_ROWS * partitioning.num_shards_of_rows(params)
+    shards = partitioning.num_shards_of_rows(params)
+    config = engine.model.module.config
+    self._fewest_rows = FEWEST_ROWS * shards
+    self._fewest_per_lane = (
+      _FEWEST_QUERIES * config.num_kv_heads // config.num_heads
+    )
+    self._may_resize = (
+      shape.num_rows <= _MOST_ROWS * shards
+      and config.model_dim >= _LEAST_WIDTH
+    )
     self._key = jax.random.key(seed)
     self._waiting: collections.deque[Job] = collections.deque()
     self._prefilled: dict[str, tuple[Any, int]] = {}
@@ -300,12 +314,16 @@ class Run:
 
     And more again where more has been submitted since. With half of the rows a
     step takes half of the time; each half is a compiled program of its own.
+    Only among numbers of rows that round alike.
     """
+    if not self._may_resize:
+      return
     num_left = np.sum(self._is_open, axis=(1, 2))  # Of a lane, [P].
     num_waiting = sum(len(job.indices) for job in self._waiting)
     lanes, rows = self._shape.num_lanes, self._shape.rows_per_lane
     while (
       rows % 2 == 0
+      and rows // 2 >= self._fewest_per_lane
       and lanes * rows // 2 >= self._fewest_rows
       and num_left.max() <= rows // 2
       and num_left.sum() + num_waiting <= lanes * rows // 2
