@@ -174,8 +174,7 @@ class Run:
       _FEWEST_QUERIES * config.num_kv_heads // config.num_heads
     )
     self._may_resize = (
-      shape.num_rows <= _MOST_ROWS * shards
-      and config.model_dim >= _LEAST_WIDTH
+      shape.num_rows <= _MOST_ROWS * shards and config.model_dim >= _LEAST_WIDTH
     )
     self._key = jax.random.key(seed)
     self._waiting: collections.deque[Job] = collections.deque()
