@@ -335,12 +335,16 @@ class Run:
       self._rows_per_lane = rows
 
   def _fill(self) -> None:
-    """Jobs that wait move into lanes that are about to have free rows."""
+    """Jobs that wait move into places that are free, where least is to do.
+
+    Also behind rows that are all busy: once one is free, its next sample has
+    to be there, since a step of the run is many tokens.
+    """
     while self._waiting:
       is_free = ~np.any(self._is_open, axis=2)  # [P, C]
       to_do = np.sum(self._is_open, axis=(1, 2))
       lane = int(np.argmin(np.where(is_free.any(axis=1), to_do, np.inf)))
-      if not is_free[lane].any() or to_do[lane] >= self._shape.rows_per_lane:
+      if not is_free[lane].any():
         return
       place = int(np.argmax(is_free[lane]))
       self._insert(self._waiting.popleft(), lane, place)

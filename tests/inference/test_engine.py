@@ -235,6 +235,17 @@ def test_fewer_rows_do_what_is_left_and_more_what_comes_then(plain):
   )
 
 
+def test_a_prompt_waits_behind_rows_that_are_all_busy(plain):
+  """So that a row begins with it in the midst of a step of the run."""
+  drawing, params = plain
+  shape = engine.Shape(64, 1, 2, 1, 16, 12)
+  run = drawing.start(params, shape, seed=3)
+  for i in range(128):
+    run.submit(_job(i, [0], 1))
+  samples = run.step()
+  assert len(samples) == 128 and run.work.num_steps == 2
+
+
 def test_cancelled_samples_never_come(plain):
   drawing, params = plain
   jobs = [_job(0, range(40)), _job(1, range(40))]
